@@ -1,0 +1,436 @@
+//! One action out of the facts of a group: what to take from whom, the state, and the findings.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::facts::{Fact, Facts, Known};
+use super::join::{Groups, TargetIndex};
+use super::{Action, Finding, Relation, Ruling, State, Stated};
+use crate::event::{ActionKind, AuthorityKind, Effect, Link, Provenance, Rel, Status, Usage};
+
+pub(super) fn merge(facts: &Facts<'_>, groups: &Groups, settled_before_ns: u64) -> Vec<Action> {
+    let keys: Vec<u64> = groups
+        .members
+        .iter()
+        .map(|members| members.iter().filter_map(|i| facts.list.get(*i)).map(|f| f.record.seq).min().unwrap_or_default())
+        .collect();
+    let mut borrowed: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (group, fact) in &groups.borrowed {
+        borrowed.entry(*group).or_default().push(*fact);
+    }
+    let none = Vec::new();
+    let index = TargetIndex::new(facts);
+    let mut actions: Vec<Action> = groups
+        .members
+        .iter()
+        .enumerate()
+        .filter_map(|(group, members)| {
+            let borrowed = borrowed.get(&group).unwrap_or(&none);
+            let members = Members::order(facts, groups, members);
+            members.action(group, &keys, borrowed, &index, settled_before_ns)
+        })
+        .collect();
+    actions.sort_by_key(|action| action.key);
+    compensate(&mut actions);
+    actions
+}
+
+/// Marks what other actions undid.
+fn compensate(actions: &mut [Action]) {
+    // An undo that failed, or never ran, undid nothing.
+    let undone: BTreeSet<u64> = actions
+        .iter()
+        .filter(|action| action.outcome == Some(Status::Ok))
+        .flat_map(|action| action.relations.iter().filter(|r| r.rel == Rel::Compensates).map(|r| r.key))
+        .collect();
+    for action in actions.iter_mut().filter(|action| undone.contains(&action.key)) {
+        action.state = State::Compensated;
+    }
+}
+
+/// The facts of one group, in an order that does not depend on arrival.
+struct Members<'f, 'a> {
+    facts: &'f Facts<'a>,
+    groups: &'f Groups,
+    /// (fact index, fact): innermost span first, then time, then id.
+    inner: Vec<(usize, &'f Fact<'a>)>,
+    /// Those that report the action itself, without answers to its approval.
+    own: Vec<(usize, &'f Fact<'a>)>,
+}
+
+impl<'f, 'a> Members<'f, 'a> {
+    fn order(facts: &'f Facts<'a>, groups: &'f Groups, members: &[usize]) -> Self {
+        let mut inner: Vec<(usize, &Fact<'a>)> =
+            members.iter().filter_map(|index| Some((*index, facts.list.get(*index)?))).collect();
+        inner.sort_by_cached_key(|(_, fact)| {
+            (Reverse(facts.depth(fact)), fact.at_ns(), fact.event.id.clone(), fact.event.trace_id, fact.event.span_id)
+        });
+        let mut own: Vec<_> =
+            inner.iter().copied().filter(|(index, _)| !groups.answers.contains(index)).collect();
+        if own.is_empty() {
+            own.clone_from(&inner);
+        }
+        Self { facts, groups, inner, own }
+    }
+
+    fn action(
+        &self,
+        group: usize,
+        keys: &[u64],
+        borrowed: &[usize],
+        index: &TargetIndex<'_>,
+        settled_before_ns: u64,
+    ) -> Option<Action> {
+        let key = *keys.get(group)?;
+        // Kind and name of a call are what its reports agree on; a wrapper of kind `other` only carries its id.
+        let named = self.own.iter().find(|(_, fact)| fact.event.action.kind != ActionKind::Other);
+        let (_, head) = named.or_else(|| self.own.first())?;
+        let mut seqs: Vec<u64> = self.inner.iter().map(|(_, fact)| fact.record.seq).collect();
+        seqs.sort_unstable();
+        let (trace_id, later_traces) = self.traces();
+        let span_id = self
+            .own
+            .iter()
+            .filter(|(_, fact)| fact.event.trace_id == trace_id)
+            .max_by_key(|(_, fact)| (fact.span.is_some(), self.facts.depth(fact), Reverse(fact.event.span_id)))
+            .and_then(|(_, fact)| fact.event.span_id);
+        let links = self.links();
+        let relations = self.relations(group, keys, index);
+        let (outcome, outcome_seq, outcome_ns) = self.outcome();
+        let mut action = Action {
+            key,
+            seqs,
+            trace_id,
+            later_traces,
+            span_id,
+            parent_span_id: self
+                .own
+                .iter()
+                .rev()
+                .filter(|(_, fact)| fact.event.trace_id == trace_id)
+                .find_map(|(_, fact)| fact.event.parent_span_id),
+            parent: self.parent(group, keys, &relations),
+            kind: head.event.action.kind,
+            name: head.event.action.name.clone(),
+            call_id: self.call_id(),
+            arguments: self.arguments(),
+            resource: self.first(|fact| fact.event.action.resource.clone()),
+            capabilities: self.capabilities(),
+            agent: self.known(|index| self.facts.who.get(index)?.agent),
+            user: self.known(|index| self.facts.who.get(index)?.user),
+            session: self.known(|index| self.facts.who.get(index)?.session),
+            service: self.known(|index| self.facts.who.get(index)?.service),
+            environment: self.known(|index| self.facts.who.get(index)?.environment),
+            tenant: self.known(|index| self.facts.who.get(index)?.tenant),
+            on_behalf_of: self
+                .first(|fact| Some(&fact.event.on_behalf_of).filter(|chain| !chain.is_empty()).cloned())
+                .unwrap_or_default(),
+            provenance: self.provenance(),
+            classification: self.classification(),
+            budget: self.first(|fact| fact.event.budget.clone()),
+            rulings: self.rulings(borrowed),
+            outcome,
+            outcome_seq,
+            outcome_ns,
+            error: self.first(|fact| fact.event.outcome.as_ref()?.error.clone()),
+            result: self.first(|fact| fact.event.outcome.as_ref()?.result.clone()),
+            usage: self.usage(),
+            links,
+            relations,
+            start_ns: self.start_ns(),
+            end_ns: self.own.iter().filter_map(|(_, fact)| fact.event.end_ns).max(),
+            state: State::Asked,
+            findings: Vec::new(),
+            withheld: self.withheld(),
+        };
+        action.state = state(&action);
+        let last_word_ns = self.inner.iter().map(|(_, fact)| fact.record.ts_ns).max().unwrap_or_default();
+        action.findings = findings(&action, last_word_ns < settled_before_ns);
+        Some(action)
+    }
+
+    fn first<T>(&self, get: impl Fn(&Fact<'a>) -> Option<T>) -> Option<T> {
+        self.own.iter().find_map(|(_, fact)| get(fact))
+    }
+
+    fn traces(&self) -> (Option<crate::id::TraceId>, Vec<crate::id::TraceId>) {
+        let mut starts: BTreeMap<crate::id::TraceId, u64> = BTreeMap::new();
+        for (_, fact) in &self.own {
+            if let Some(trace) = fact.event.trace_id {
+                let start = starts.entry(trace).or_insert(u64::MAX);
+                *start = fact.at_ns().min(*start);
+            }
+        }
+        let mut traces: Vec<_> = starts.into_iter().map(|(trace, start)| (start, trace)).collect();
+        traces.sort_unstable();
+        let mut traces = traces.into_iter().map(|(_, trace)| trace);
+        (traces.next(), traces.collect())
+    }
+
+    /// Prefers an id that holds in a trace over a counter of a connection.
+    fn call_id(&self) -> Option<String> {
+        self.first(|fact| fact.call_id().map(str::to_owned))
+            .or_else(|| self.first(|fact| fact.event.action.call_id.clone()))
+    }
+
+    /// Prefers structured arguments over a text that may be any client's rendering of them, then the innermost.
+    fn arguments(&self) -> Option<serde_json::Value> {
+        self.first(|fact| fact.event.action.arguments.clone().filter(serde_json::Value::is_object))
+            .or_else(|| self.first(|fact| fact.event.action.arguments.clone()))
+    }
+
+    /// Who acted is what the caller says: the outermost statement, then the outermost inheritance. The inner
+    /// report of a remote call names the server's identity.
+    fn known<T: ?Sized + ToOwned + 'a>(
+        &self,
+        get: impl Fn(usize) -> Option<Known<'a, T>>,
+    ) -> Option<Stated<<T as ToOwned>::Owned>> {
+        let all = || self.own.iter().rev().filter_map(|(index, _)| get(*index));
+        let known = all().find(|known| !known.inherited).or_else(|| all().next())?;
+        Some(Stated { value: known.value.to_owned(), inherited: known.inherited })
+    }
+
+    fn capabilities(&self) -> Vec<String> {
+        let all: BTreeSet<&String> = self.own.iter().flat_map(|(_, fact)| &fact.event.action.capabilities).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    fn provenance(&self) -> Vec<Provenance> {
+        let mut all: Vec<Provenance> = Vec::new();
+        for source in self.own.iter().flat_map(|(_, fact)| &fact.event.provenance) {
+            if !all.contains(source) {
+                all.push(source.clone());
+            }
+        }
+        all
+    }
+
+    fn classification(&self) -> Option<String> {
+        const KNOWN: [&str; 4] = ["public", "internal", "confidential", "restricted"];
+        let all = || self.own.iter().filter_map(|(_, fact)| fact.event.classification.as_deref());
+        let rank = |word: &str| KNOWN.iter().position(|known| *known == word);
+        let strictest = all().filter_map(rank).max().and_then(|rank| KNOWN.get(rank).copied());
+        strictest.or_else(|| all().next()).map(str::to_owned)
+    }
+
+    fn rulings(&self, borrowed: &[usize]) -> Vec<Ruling> {
+        let borrowed = borrowed.iter().filter_map(|index| self.facts.list.get(*index));
+        let mut all: Vec<(&str, Ruling)> = self
+            .inner
+            .iter()
+            .map(|(_, fact)| *fact)
+            .chain(borrowed)
+            .filter_map(|fact| {
+                let decision = fact.event.decision.clone()?;
+                Some((fact.event.id.as_str(), Ruling { seq: fact.record.seq, at_ns: fact.at_ns(), decision }))
+            })
+            .collect();
+        all.sort_by(|(a_id, a), (b_id, b)| {
+            // At one time, a question stands before its answer.
+            let question = |r: &Ruling| r.decision.effect != Effect::RequireApproval;
+            (a.at_ns, question(a), a_id, a.seq).cmp(&(b.at_ns, question(b), b_id, b.seq))
+        });
+        all.into_iter().map(|(_, ruling)| ruling).collect()
+    }
+
+    /// The worst status and the first event that reports it. A pending report gives way to any end.
+    fn outcome(&self) -> (Option<Status>, Option<u64>, Option<u64>) {
+        let badness = |status: Status| match status {
+            Status::Pending => 0,
+            Status::Ok => 1,
+            Status::Cancelled => 2,
+            Status::Error => 3,
+            Status::Compensated => 4,
+        };
+        let asked = self.own.iter().any(|(_, fact)| {
+            fact.event.decision.as_ref().is_some_and(|decision| decision.effect == Effect::RequireApproval)
+        });
+        let (first_trace, later_traces) = self.traces();
+        let resumed = asked && !later_traces.is_empty();
+        let reports = self.own.iter().filter_map(|(_, fact)| Some((fact, fact.event.outcome.as_ref()?.status)));
+        // A call that paused in one trace and went on in another ended there: the pause's own status is no end.
+        let reports = reports.filter(|(fact, _)| !resumed || fact.event.trace_id != first_trace);
+        let mut worst: Option<(u8, u64, u64, Status)> = None;
+        for (fact, status) in reports {
+            let at_ns = fact.event.end_ns.unwrap_or_else(|| fact.at_ns());
+            let worse = worst.is_none_or(|(rank, ..)| badness(status) > rank);
+            if worse {
+                worst = Some((badness(status), fact.record.seq, at_ns, status));
+            }
+        }
+        match worst {
+            Some((_, seq, at_ns, status)) => (Some(status), Some(seq), Some(at_ns)),
+            None => (None, None, None),
+        }
+    }
+
+    /// Takes the numbers of one report, the innermost that is no aggregate, and lets the others only fill gaps.
+    fn usage(&self) -> Option<Usage> {
+        let all = || self.own.iter().filter_map(|(_, fact)| fact.event.usage.as_ref());
+        let own = || all().filter(|usage| !usage.aggregate);
+        let Some(first) = own().next() else { return all().next().cloned() };
+        let mut usage = first.clone();
+        for other in own().skip(1) {
+            let Usage {
+                provider,
+                model,
+                input_tokens,
+                output_tokens,
+                cache_read_tokens,
+                cache_write_tokens,
+                reasoning_tokens,
+                context_window,
+                cost,
+                aggregate: _,
+            } = other;
+            usage.provider = usage.provider.or_else(|| provider.clone());
+            usage.model = usage.model.or_else(|| model.clone());
+            usage.input_tokens = usage.input_tokens.or(*input_tokens);
+            usage.output_tokens = usage.output_tokens.or(*output_tokens);
+            usage.cache_read_tokens = usage.cache_read_tokens.or(*cache_read_tokens);
+            usage.cache_write_tokens = usage.cache_write_tokens.or(*cache_write_tokens);
+            usage.reasoning_tokens = usage.reasoning_tokens.or(*reasoning_tokens);
+            usage.context_window = usage.context_window.or(*context_window);
+            // What the provider charged beats what a table says.
+            let reported = |cost: &crate::event::Cost| cost.basis == "reported";
+            let better = cost.as_ref().is_some_and(reported) && !usage.cost.as_ref().is_some_and(reported);
+            if usage.cost.is_none() || better {
+                usage.cost = cost.clone().or(usage.cost);
+            }
+        }
+        Some(usage)
+    }
+
+    fn links(&self) -> Vec<Link> {
+        let mut all: Vec<Link> = Vec::new();
+        for link in self.inner.iter().flat_map(|(_, fact)| &fact.event.links) {
+            if !all.contains(link) {
+                all.push(link.clone());
+            }
+        }
+        all
+    }
+
+    fn relations(&self, group: usize, keys: &[u64], index: &TargetIndex<'_>) -> Vec<Relation> {
+        let mut all = BTreeSet::new();
+        for (from, fact) in &self.inner {
+            for link in &fact.event.links {
+                let target = index.find(self.facts, *from, &link.to).and_then(|to| self.groups.of.get(to).copied());
+                if let Some(target) = target.filter(|target| *target != group)
+                    && let Some(key) = keys.get(target)
+                {
+                    all.insert(Relation { rel: link.rel, key: *key });
+                }
+            }
+        }
+        all.into_iter().collect()
+    }
+
+    /// Walks up from the outermost fact to the first span that reports another action; else follows a link.
+    fn parent(&self, group: usize, keys: &[u64], relations: &[Relation]) -> Option<u64> {
+        for (_, fact) in self.own.iter().rev() {
+            let mut above = fact.above;
+            while let Some(span) = above.and_then(|span| self.facts.spans.get(span)) {
+                let owner = span
+                    .facts
+                    .iter()
+                    .filter(|index| self.groups.of.get(**index).is_some_and(|owner| *owner != group))
+                    .filter_map(|index| Some((*index, self.facts.list.get(*index)?)))
+                    .min_by_key(|(_, fact)| (fact.at_ns(), &fact.event.id));
+                if let Some(key) = owner.and_then(|(index, _)| keys.get(*self.groups.of.get(index)?)) {
+                    return Some(*key);
+                }
+                above = span.parent;
+            }
+        }
+        [Rel::CausedBy, Rel::DelegatedBy]
+            .into_iter()
+            .find_map(|rel| relations.iter().find(|relation| relation.rel == rel))
+            .map(|relation| relation.key)
+    }
+
+    fn start_ns(&self) -> u64 {
+        let stated = self.own.iter().filter_map(|(_, fact)| fact.event.start_ns).min();
+        stated.or_else(|| self.own.iter().map(|(_, fact)| fact.record.ts_ns).min()).unwrap_or_default()
+    }
+
+    fn withheld(&self) -> Vec<String> {
+        let all: BTreeSet<&String> = self.own.iter().flat_map(|(_, fact)| &fact.record.withheld).collect();
+        all.into_iter().cloned().collect()
+    }
+}
+
+/// The state that outcome and standing ruling give. A shadow ruling gives none.
+fn state(action: &Action) -> State {
+    let effect = action.ruling().filter(|ruling| ruling.decision.enforced).map(|ruling| ruling.decision.effect);
+    match action.outcome {
+        Some(Status::Ok) => State::Done,
+        Some(Status::Compensated) => State::Compensated,
+        // A refusal reaches the caller as an error or a cancellation: the tool did not run.
+        Some(Status::Error | Status::Cancelled) if effect == Some(Effect::Block) => State::Blocked,
+        Some(Status::Error | Status::Cancelled) if effect == Some(Effect::Cooldown) => State::Cooling,
+        Some(Status::Error) => State::Failed,
+        Some(Status::Cancelled) => State::Cancelled,
+        Some(Status::Pending) | None => match effect {
+            None => State::Asked,
+            Some(Effect::NoOp | Effect::Allow | Effect::DryRun) => State::Allowed,
+            Some(Effect::RequireApproval) => State::Waiting,
+            Some(Effect::Cooldown) => State::Cooling,
+            Some(Effect::Block) => State::Blocked,
+        },
+    }
+}
+
+fn findings(action: &Action, settled: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let ended = action.outcome.is_some_and(|status| status != Status::Pending);
+    let has_effects = matches!(action.kind, ActionKind::Tool | ActionKind::Data | ActionKind::Message);
+    if ended && has_effects && action.rulings.is_empty() {
+        findings.push(Finding::Ungoverned);
+    }
+    let standing = action.ruling().filter(|ruling| ruling.decision.enforced).map(|ruling| ruling.decision.effect);
+    let ran = matches!(action.outcome, Some(Status::Ok | Status::Compensated));
+    if ran && standing == Some(Effect::Block) {
+        findings.push(Finding::EnforcementFailure);
+    }
+    // A dry run has no outcome of its own.
+    let open = match action.state {
+        State::Waiting => true,
+        State::Allowed => standing != Some(Effect::DryRun),
+        _ => false,
+    };
+    if settled && open {
+        findings.push(Finding::Unfinished);
+    }
+    if conflicts(action) {
+        findings.push(Finding::Conflict);
+    }
+    findings
+}
+
+/// Tells whether enforced decisions differ. `no_op` says nothing, an approval does not differ from its answer,
+/// and a cooldown does not differ from a ruling after its end.
+fn conflicts(action: &Action) -> bool {
+    let enforced: Vec<&Ruling> = action.rulings.iter().filter(|ruling| ruling.decision.enforced).collect();
+    let mut effects = BTreeSet::new();
+    for (position, ruling) in enforced.iter().enumerate() {
+        let later = || enforced.iter().skip(position + 1);
+        let settled = match ruling.decision.effect {
+            Effect::NoOp => true,
+            Effect::RequireApproval => later().any(|answer| {
+                answer.decision.by.kind == AuthorityKind::Human
+                    || (answer.decision.approval_id.is_some()
+                        && answer.decision.approval_id == ruling.decision.approval_id
+                        && answer.decision.effect != Effect::RequireApproval)
+            }),
+            Effect::Cooldown => {
+                later().any(|next| ruling.decision.until_ns.is_some_and(|until_ns| until_ns <= next.at_ns))
+            }
+            Effect::Allow | Effect::DryRun | Effect::Block => false,
+        };
+        if !settled {
+            effects.insert(ruling.decision.effect);
+        }
+    }
+    effects.len() > 1
+}

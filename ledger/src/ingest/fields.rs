@@ -1,0 +1,263 @@
+//! The attributes of one foreign record, from which a profile takes what it understands.
+//!
+//! INVARIANT: a value leaves the bag only when it is carried whole by a field of the event; everything else ends
+//! in `attributes`. A number that canonical JSON cannot carry is a string here already, and the bag knows which.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::decimal::{Decimal, Nano};
+use super::json::read_embedded;
+use crate::canon::{INTEGER_MAX, escape_pointer};
+
+/// Longest text that becomes a field of the statement; longer text stays in `attributes`, which can be erased.
+pub(super) const TEXT_BYTES_MAX: usize = 2048;
+/// Deepest nesting of JSON that a source sent inside a string.
+const EMBEDDED_DEPTH_MAX: usize = 48;
+
+/// A value with the JSON pointers, relative to it, of numbers that are carried as strings.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Held {
+    pub(super) value: Value,
+    pub(super) restated: Vec<String>,
+}
+
+impl Held {
+    /// Moves the value out and adds its pointers, now under `prefix`, to `restated`.
+    pub(super) fn unpack(self, prefix: &str, restated: &mut Vec<String>) -> Value {
+        restated.extend(self.restated.into_iter().map(|pointer| format!("{prefix}{pointer}")));
+        self.value
+    }
+}
+
+impl From<Value> for Held {
+    fn from(value: Value) -> Self {
+        Self { value, restated: Vec::new() }
+    }
+}
+
+/// Attributes by name.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Fields {
+    held: BTreeMap<String, Held>,
+    /// Every value of a name that occurs more than once. The convention says it must not; which one the source
+    /// meant is not ours to pick, so that no profile sees them.
+    ambiguous: BTreeMap<String, Vec<Held>>,
+}
+
+impl Fields {
+    /// Adds a value; a second value under one name makes the name ambiguous.
+    pub(super) fn insert(&mut self, name: &str, value: Held) {
+        if let Some(values) = self.ambiguous.get_mut(name) {
+            values.push(value);
+        } else if let Some(first) = self.held.remove(name) {
+            self.ambiguous.insert(name.to_owned(), vec![first, value]);
+        } else {
+            self.held.insert(name.to_owned(), value);
+        }
+    }
+
+    /// Puts back what was taken.
+    pub(super) fn restore(&mut self, name: &str, value: Held) {
+        self.held.insert(name.to_owned(), value);
+    }
+
+    /// Returns the names that occur more than once.
+    pub(super) fn ambiguous_names(&self) -> impl Iterator<Item = &str> {
+        self.ambiguous.keys().map(String::as_str)
+    }
+
+    /// Looks at a value.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.held.get(name).map(|held| &held.value)
+    }
+
+    /// Looks at a text.
+    pub(super) fn get_text(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(Value::as_str)
+    }
+
+    /// Tells whether a name with this prefix is there.
+    pub(super) fn has_prefix(&self, prefix: &str) -> bool {
+        self.held.range(prefix.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
+    /// Takes a value as it is.
+    pub(super) fn take(&mut self, name: &str) -> Option<Held> {
+        self.held.remove(name)
+    }
+
+    /// Takes a text that fits into the statement. Empty text says nothing and stays.
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        let fits = self.get_text(name).is_some_and(|text| !text.is_empty() && text.len() <= TEXT_BYTES_MAX);
+        if !fits {
+            return None;
+        }
+        match self.held.remove(name)?.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Takes the first of several names that holds a usable text.
+    pub(super) fn first_text(&mut self, names: &[&str]) -> Option<String> {
+        names.iter().find_map(|name| self.text(name))
+    }
+
+    /// Takes a count: a non-negative integer, or its decimal text, which several clients send.
+    pub(super) fn count(&mut self, name: &str) -> Option<u64> {
+        let count = match self.get(name)? {
+            Value::Number(number) => number.as_u64(),
+            Value::String(text) if text.len() <= 16 => text.parse().ok(),
+            _ => None,
+        }
+        .filter(|&count| count <= INTEGER_MAX)?;
+        self.held.remove(name);
+        Some(count)
+    }
+
+    /// Takes the first of several names that holds a count.
+    pub(super) fn first_count(&mut self, names: &[&str]) -> Option<u64> {
+        names.iter().find_map(|name| self.count(name))
+    }
+
+    /// Takes a boolean or its text.
+    pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
+        let flag = match self.get(name)? {
+            Value::Bool(flag) => *flag,
+            Value::String(text) if text == "true" => true,
+            Value::String(text) if text == "false" => false,
+            _ => return None,
+        };
+        self.held.remove(name);
+        Some(flag)
+    }
+
+    /// Takes a value, reading JSON that was sent inside a string.
+    pub(super) fn json(&mut self, name: &str) -> Option<Held> {
+        let held = self.held.remove(name)?;
+        Some(match held.value.as_str().and_then(|text| read_embedded(text, EMBEDDED_DEPTH_MAX)) {
+            Some(value) => Held::from(value),
+            None => held,
+        })
+    }
+
+    /// Takes the first of several names that holds anything.
+    pub(super) fn first_json(&mut self, names: &[&str]) -> Option<Held> {
+        names.iter().find_map(|name| self.json(name))
+    }
+
+    /// Reads JSON that was sent inside a string and leaves it where it is.
+    pub(super) fn peek_json(&self, name: &str) -> Option<Value> {
+        match self.get(name)? {
+            Value::String(text) => read_embedded(text, EMBEDDED_DEPTH_MAX),
+            other => Some(other.clone()),
+        }
+    }
+
+    /// Takes an amount in 10^-9 units. An amount that had to be rounded is read and stays.
+    pub(super) fn nano(&mut self, name: &str) -> Option<i64> {
+        let Nano { value, exact } = decimal(self.get(name)?)?.to_nano()?;
+        if exact {
+            self.held.remove(name);
+        }
+        Some(value)
+    }
+
+    /// Tells whether nothing is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.ambiguous.is_empty()
+    }
+
+    /// Returns what is left under its own names; the values of ambiguous names and of `reserved` names come as
+    /// lists under `otlp.ambiguous`.
+    pub(super) fn into_map(self, prefix: &str, reserved: &[&str], restated: &mut Vec<String>) -> Map<String, Value> {
+        const AMBIGUOUS: &str = "otlp.ambiguous";
+        let mut map = Map::new();
+        let mut ambiguous = self.ambiguous;
+        for (name, held) in self.held {
+            if name == AMBIGUOUS || reserved.contains(&name.as_str()) {
+                ambiguous.entry(name).or_default().push(held);
+            } else {
+                let pointer = format!("{prefix}/{}", escape_pointer(&name));
+                let value = held.unpack(&pointer, restated);
+                map.insert(name, value);
+            }
+        }
+        if !ambiguous.is_empty() {
+            let lists = ambiguous.into_iter().map(|(name, values)| {
+                let pointer = format!("{prefix}/{AMBIGUOUS}/{}", escape_pointer(&name));
+                let values = values
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, held)| held.unpack(&format!("{pointer}/{index}"), restated));
+                (name, Value::Array(values.collect()))
+            });
+            let lists: Map<String, Value> = lists.collect();
+            map.insert(AMBIGUOUS.to_owned(), Value::Object(lists));
+        }
+        map
+    }
+}
+
+/// Reads a JSON number, or the text of one, as a decimal.
+pub(super) fn decimal(value: &Value) -> Option<Decimal> {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(double) if number.is_f64() => Decimal::of(double),
+            _ => Decimal::parse(&number.to_string()),
+        },
+        Value::String(text) if text.len() <= 64 => Decimal::parse(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn bag(members: Value) -> Fields {
+        let mut fields = Fields::default();
+        for (name, value) in members.as_object().unwrap() {
+            fields.insert(name, Held::from(value.clone()));
+        }
+        fields
+    }
+
+    #[test]
+    fn only_what_is_carried_whole_leaves_the_bag() {
+        let mut fields = bag(json!({
+            "long": "x".repeat(TEXT_BYTES_MAX + 1), "empty": "", "n": "12", "neg": -1, "half": 1.5,
+            "exact": 0.0023, "rounded": 0.005_354_999_999_999_999_5, "args": "{\"a\":1}", "bad": "{\"a\":1,\"a\":2}",
+        }));
+        assert_eq!(fields.text("long"), None);
+        assert_eq!(fields.text("empty"), None);
+        assert_eq!(fields.count("n"), Some(12));
+        assert_eq!(fields.count("neg"), None);
+        assert_eq!(fields.count("half"), None);
+        assert_eq!(fields.nano("exact"), Some(2_300_000));
+        assert_eq!(fields.nano("rounded"), Some(5_355_000));
+        assert_eq!(fields.json("args").unwrap().value, json!({"a": 1}));
+        assert_eq!(fields.json("bad").unwrap().value, json!("{\"a\":1,\"a\":2}"));
+        let left: Vec<_> = fields.into_map("", &[], &mut Vec::new()).keys().cloned().collect();
+        assert_eq!(left, ["empty", "half", "long", "neg", "rounded"]);
+    }
+
+    #[test]
+    fn nobody_picks_between_two_values_of_one_name() {
+        let mut fields = bag(json!({"otlp.span": 1, "b": 2}));
+        for value in [1, 2, 3] {
+            fields.insert("a/b", Held { value: json!(value), restated: vec![String::new()] });
+        }
+        assert_eq!(fields.take("a/b"), None);
+        let mut restated = Vec::new();
+        let map = fields.into_map("/attributes", &["otlp.span"], &mut restated);
+        assert_eq!(
+            Value::Object(map),
+            json!({"b": 2, "otlp.ambiguous": {"a/b": [1, 2, 3], "otlp.span": [1]}})
+        );
+        assert_eq!(restated.first().unwrap(), "/attributes/otlp.ambiguous/a~1b/0");
+    }
+}

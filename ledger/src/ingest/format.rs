@@ -1,0 +1,207 @@
+//! Which format a body has.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use super::body;
+use super::otlp::guess_signal;
+
+/// An OTLP signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Log records.
+    Logs,
+    /// Metric points; they are decoded and answered, but are no events.
+    Metrics,
+}
+
+impl Signal {
+    /// Returns the name that OTLP uses in paths.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A wire format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// One native event a line.
+    Native,
+    /// OTLP/JSON, one request or one a line; the signal is told by its members.
+    OtlpJson,
+    /// OTLP protobuf, which does not say what it is.
+    OtlpProtobuf(Signal),
+    /// The audit log of the AISecOps Interceptor, one record a line.
+    AiSecOps,
+}
+
+/// How much of a compressed body is looked at.
+const PEEK_BYTES: usize = 1 << 20;
+/// How many unreadable lines are passed over before a body is given up.
+const LINES_TRIED: usize = 32;
+
+impl Format {
+    /// Returns the name that the CLI and messages use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::OtlpJson => "otlp-json",
+            Self::OtlpProtobuf(Signal::Traces) => "otlp-traces",
+            Self::OtlpProtobuf(Signal::Logs) => "otlp-logs",
+            Self::OtlpProtobuf(Signal::Metrics) => "otlp-metrics",
+            Self::AiSecOps => "aisecops",
+        }
+    }
+
+    /// Every format, for help texts and parsers of [`Format::as_str`].
+    pub const ALL: [Self; 6] = [
+        Self::Native,
+        Self::OtlpJson,
+        Self::OtlpProtobuf(Signal::Traces),
+        Self::OtlpProtobuf(Signal::Logs),
+        Self::OtlpProtobuf(Signal::Metrics),
+        Self::AiSecOps,
+    ];
+
+    /// Tells the format from the bytes, helped by a file name or a media type where the bytes leave it open.
+    ///
+    /// Content decides before the name does: a wrong extension is more common than bytes that look like another
+    /// format. `None` means that no format fits.
+    pub fn detect(name: Option<&str>, content_type: Option<&str>, bytes: &[u8]) -> Option<Self> {
+        let unpacked;
+        let bytes = if body::is_gzip(bytes) {
+            unpacked = body::peek(bytes, PEEK_BYTES);
+            unpacked.as_slice()
+        } else {
+            bytes
+        };
+        let media = content_type.map(|text| {
+            text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+        });
+        let name = name.map(|name| {
+            let name = name.to_ascii_lowercase();
+            name.strip_suffix(".gz").map(str::to_owned).unwrap_or(name)
+        });
+        let is_protobuf = matches!(media.as_deref(), Some("application/x-protobuf" | "application/protobuf"));
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
+        // A protobuf request starts with the byte 0x0a, which is white space in JSON; a brace may follow it by
+        // chance as a length. So the whole message is tried before the text is.
+        if is_protobuf || text.first() == Some(&0x0a) || first != Some(&b'{') {
+            if let Some(signal) = guess_signal(bytes) {
+                return Some(Self::OtlpProtobuf(signal));
+            }
+            if is_protobuf {
+                return None;
+            }
+        }
+        if let Some(format) = text_format(text) {
+            return Some(format);
+        }
+        let named = name.as_deref().is_some_and(|name| name.ends_with(".ndjson") || name.ends_with(".jsonl"));
+        let stated =
+            matches!(media.as_deref(), Some("application/x-ndjson" | "application/ndjson" | "application/jsonl"));
+        // Unreadable lines of a file that says it is line-based deserve errors that name the line.
+        (named || stated).then_some(Self::Native)
+    }
+}
+
+fn text_format(text: &[u8]) -> Option<Format> {
+    let document = |bytes: &[u8]| {
+        let mut stream = serde_json::Deserializer::from_slice(bytes).into_iter::<Members>();
+        stream.next().and_then(Result::ok).and_then(Members::format)
+    };
+    // A pretty-printed document spans lines; a broken first line must not hide the lines after it.
+    document(text).or_else(|| super::lines::lines(text).take(LINES_TRIED).find_map(|line| document(line.bytes)))
+}
+
+/// Which telling members the first object has.
+#[derive(Default)]
+struct Members {
+    otlp: bool,
+    native: bool,
+    aisecops: u8,
+}
+
+impl Members {
+    const fn format(self) -> Option<Format> {
+        match self {
+            Self { otlp: true, .. } => Some(Format::OtlpJson),
+            Self { native: true, .. } => Some(Format::Native),
+            Self { aisecops: 3.., .. } => Some(Format::AiSecOps),
+            _ => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Members::default();
+                while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+                    match &*name {
+                        "resourceSpans" | "resourceLogs" | "resourceMetrics" | "resource_spans"
+                        | "resource_logs" | "resource_metrics" => members.otlp = true,
+                        "action" => members.native = true,
+                        "event_type" | "audit_kind" | "decision" | "matched_rule" => {
+                            members.aisecops = members.aisecops.saturating_add(1);
+                        }
+                        _ => {}
+                    }
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_decides_and_the_name_helps() {
+        let detect = Format::detect;
+        assert_eq!(detect(None, None, b"{\n \"resourceLogs\": []\n}"), Some(Format::OtlpJson));
+        assert_eq!(detect(None, None, br#"{"id":"a","action":{}}"#), Some(Format::Native));
+        assert_eq!(detect(Some("x.ndjson"), None, b"garbage\n{\"action\":{}}\n"), Some(Format::Native));
+        assert_eq!(detect(Some("x.ndjson"), None, b"garbage"), Some(Format::Native));
+        assert_eq!(detect(None, Some("application/x-ndjson; charset=utf-8"), b"garbage"), Some(Format::Native));
+        assert_eq!(detect(Some("x.txt"), None, b"garbage"), None);
+        assert_eq!(
+            detect(None, None, br#"{"event_type":"plan","decision":"pending","audit_kind":"plan"}"#),
+            Some(Format::AiSecOps)
+        );
+        assert_eq!(detect(None, Some("application/json"), b"{}"), None);
+        assert_eq!(detect(None, Some("application/x-protobuf"), b"{\"resourceSpans\":[]}"), None);
+        // An empty request is a legal one.
+        assert_eq!(
+            detect(None, Some("application/x-protobuf"), b""),
+            Some(Format::OtlpProtobuf(Signal::Traces))
+        );
+    }
+}

@@ -1,0 +1,40 @@
+//! The ledger: an append-only, hash-chained log of what was said about every action of an AI agent, with
+//! RFC 6962 proofs over exactly the bytes that are stored, and the mappers that bring foreign traffic in.
+//!
+//! # What it is
+//! - [`event`]: the event model. One [`event::Event`] is what one source said about one action, once.
+//! - [`Ledger`]: RocksDB underneath; group-committed, durable before acknowledged, checked against a lock file
+//!   that lives elsewhere.
+//! - [`merkle`], [`note`], [`chain`], [`disclosure`]: the formats, as pure functions over bytes, which a verifier
+//!   uses without any database.
+//! - [`ingest`]: pure mappers from wire formats to events.
+//! - [`action`]: the fold from events to actions.
+//!
+//! # What it is not
+//! It knows nothing of HTTP, policy engines or HTML; it reads no clock and no randomness except those passed in.
+//!
+//! # Invariants
+//! - Verification never re-serialises: what is hashed is what is stored.
+//! - Nothing is acknowledged before it is durable, and nothing is signed before it is acknowledged.
+//! - Everything but the entries, the disclosures and the raw bodies can be rebuilt from the entries.
+
+pub mod action;
+pub mod canon;
+pub mod chain;
+pub mod clock;
+pub mod disclosure;
+pub mod entry;
+pub mod event;
+pub mod id;
+pub mod ingest;
+pub mod key;
+pub mod merkle;
+pub mod note;
+pub mod record;
+mod store;
+
+pub use record::{Batch, NewRecord, Receipt, Record};
+pub use store::{
+    AppendError, Head, Index, InitOptions, Ledger, LedgerError, OpenOptions, Report, Rows, TraceRef,
+    VerifyFailure,
+};

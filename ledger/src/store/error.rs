@@ -1,0 +1,227 @@
+//! Errors of the store, by operation.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::canon::CanonError;
+use crate::clock::EntropyError;
+use crate::disclosure::DisclosureError;
+use crate::key::KeyError;
+use crate::merkle::Hash;
+use crate::note::NoteError;
+
+/// Why the ledger cannot be created, opened or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The directory holds no ledger.
+    #[error("{} is not a ledger: it has no verdict.json", path.display())]
+    NotALedger {
+        /// Directory.
+        path: PathBuf,
+    },
+    /// The directory is in use by something else.
+    #[error("{} is not empty; a ledger is created in an empty or missing directory", path.display())]
+    NotEmpty {
+        /// Directory.
+        path: PathBuf,
+    },
+    /// A lock file says that a ledger was here.
+    #[error("lock file {} exists: a ledger with this lock was created before", path.display())]
+    LockExists {
+        /// Lock file.
+        path: PathBuf,
+    },
+    /// The settings file cannot be used.
+    #[error("{}: {detail}", path.display())]
+    Settings {
+        /// File.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A ledger of a format that this version does not know.
+    #[error("ledger format {found} is newer than format {known}, the newest that this version reads")]
+    Newer {
+        /// Format found.
+        found: u32,
+        /// Newest format known.
+        known: u32,
+    },
+    /// Another process writes the ledger.
+    #[error("{} is being written by another process", path.display())]
+    Busy {
+        /// Directory.
+        path: PathBuf,
+    },
+    /// The lock file is missing.
+    #[error("lock file {} is missing, so nobody can tell whether the ledger was cut or rolled back", path.display())]
+    LockMissing {
+        /// Lock file.
+        path: PathBuf,
+    },
+    /// The lock file is damaged or belongs to another ledger.
+    #[error("lock file {}: {detail}", path.display())]
+    LockDamaged {
+        /// Lock file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The database has fewer entries than were acknowledged.
+    #[error("the ledger was cut or rolled back: entries {have}..{want} were acknowledged and are missing")]
+    RolledBack {
+        /// Entries in the database.
+        have: u64,
+        /// Entries acknowledged.
+        want: u64,
+    },
+    /// The database does not have the root that was acknowledged.
+    #[error("the ledger was rewritten: the root of its first {size} entries is {got}, acknowledged was {want}")]
+    Forked {
+        /// Acknowledged size.
+        size: u64,
+        /// Root in the database.
+        got: Hash,
+        /// Root acknowledged.
+        want: Hash,
+    },
+    /// Stored bytes are not what was written.
+    #[error("{place}: {detail}")]
+    Damaged {
+        /// Where.
+        place: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A position beyond the end.
+    #[error("position {seq} is beyond the end of the ledger, which has {size} entries")]
+    OutOfRange {
+        /// Position asked for.
+        seq: u64,
+        /// Number of entries.
+        size: u64,
+    },
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Database(#[from] rocksdb::Error),
+    /// A file failed.
+    #[error("cannot access {}", path.display())]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The origin cannot name a log, or a checkpoint is not one.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+    /// The genesis entry could not be written.
+    #[error("cannot write the first entry")]
+    Genesis(#[source] Box<AppendError>),
+}
+
+impl LedgerError {
+    /// Tells whether the ledger contradicts its lock: it must not be served or trusted.
+    pub const fn is_untrusted(&self) -> bool {
+        matches!(
+            self,
+            Self::LockMissing { .. } | Self::LockDamaged { .. } | Self::RolledBack { .. } | Self::Forked { .. }
+        )
+    }
+}
+
+/// Why an append was not acknowledged. Unless the variant is [`AppendError::Storage`] or
+/// [`AppendError::Poisoned`], nothing of the batch was written.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// A record without an id.
+    #[error("record {index} has no `id` of 1 to {max} bytes without control characters")]
+    Id {
+        /// Place in the batch.
+        index: usize,
+        /// Longest id.
+        max: usize,
+    },
+    /// A record that does not fit into an entry.
+    #[error("record {index} (`{id}`) takes {bytes} bytes without its disclosed members, more than the limit of {max}")]
+    TooLarge {
+        /// Place in the batch.
+        index: usize,
+        /// Id.
+        id: String,
+        /// Size.
+        bytes: usize,
+        /// Limit.
+        max: usize,
+    },
+    /// A record without canonical form.
+    #[error("record {index} (`{id}`): {source}")]
+    Canon {
+        /// Place in the batch.
+        index: usize,
+        /// Id.
+        id: String,
+        /// Cause.
+        #[source]
+        source: CanonError,
+    },
+    /// A member that cannot be disclosed.
+    #[error("record {index} (`{id}`): {source}")]
+    Disclosure {
+        /// Place in the batch.
+        index: usize,
+        /// Id.
+        id: String,
+        /// Cause.
+        #[source]
+        source: DisclosureError,
+    },
+    /// A type or stream name that is empty or too long.
+    #[error("record {index} (`{id}`): {what} must have 1 to {max} bytes")]
+    Name {
+        /// Place in the batch.
+        index: usize,
+        /// Id.
+        id: String,
+        /// What.
+        what: &'static str,
+        /// Limit.
+        max: usize,
+    },
+    /// Too much in one batch.
+    #[error("the batch has {got} {what}, more than the limit of {max}; split it")]
+    BatchTooLarge {
+        /// What is counted.
+        what: &'static str,
+        /// Count.
+        got: usize,
+        /// Limit.
+        max: usize,
+    },
+    /// No randomness for salts and nonces.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The ledger was opened for reading.
+    #[error("the ledger was opened for reading only")]
+    ReadOnly,
+    /// The write or its flush failed. Whether it reached the disk is unknown; nothing was acknowledged.
+    #[error("the write failed and nothing was acknowledged: {detail}")]
+    Storage {
+        /// Text of the database or the operating system.
+        detail: String,
+        /// True when the disk is full.
+        full: bool,
+    },
+    /// An earlier write failed; the ledger must be reopened before it accepts anything.
+    #[error("an earlier write failed ({detail}); reopen the ledger")]
+    Poisoned {
+        /// The earlier failure.
+        detail: String,
+    },
+}

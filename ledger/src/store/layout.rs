@@ -1,0 +1,123 @@
+//! The ledger directory: `verdict.json`, `db/`, `keys/`; the lock lies outside.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::LedgerError;
+
+/// Format of directory, entries and rows.
+pub(super) const FORMAT: u32 = 1;
+
+/// Contents of `verdict.json`. Nothing in it is trusted: the genesis entry commits to origin, UUID and key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {
+    /// Format.
+    pub(super) format: u32,
+    /// Origin.
+    pub(super) origin: String,
+    /// UUID, hex.
+    pub(super) uuid: String,
+    /// First verifier key.
+    pub(super) verifier_key: String,
+    /// Verifier key of evidence bundles.
+    pub(super) bundle_key: String,
+    /// Lock file; absent: beside the directory, with `.lock` appended to its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lock: Option<PathBuf>,
+}
+
+/// The one member of `verdict.json` that every format has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+/// Paths inside a ledger directory.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    dir: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn new(dir: &Path) -> Self {
+        // Absolute, so that "beside the directory" means something for `.` too.
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        Self { dir }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn db(&self) -> PathBuf {
+        self.dir.join("db")
+    }
+
+    pub(super) fn keys(&self) -> PathBuf {
+        self.dir.join("keys")
+    }
+
+    pub(super) fn log_key(&self) -> PathBuf {
+        self.keys().join("log.pem")
+    }
+
+    pub(super) fn bundle_key(&self) -> PathBuf {
+        self.keys().join("bundle.pem")
+    }
+
+    pub(super) fn store_secret(&self) -> PathBuf {
+        self.keys().join("store.secret")
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.dir.join("verdict.json")
+    }
+
+    /// Returns where the lock lies unless somebody says otherwise.
+    pub(super) fn default_lock(&self) -> PathBuf {
+        let mut name = self.dir.file_name().map_or_else(|| "verdict".into(), std::ffi::OsStr::to_os_string);
+        name.push(".lock");
+        self.dir.with_file_name(name)
+    }
+
+    /// Makes the directory; it must be missing or empty.
+    pub(super) fn create(&self) -> Result<(), LedgerError> {
+        let io = |source| LedgerError::Io { path: self.dir.clone(), source };
+        fs::create_dir_all(&self.dir).map_err(io)?;
+        if fs::read_dir(&self.dir).map_err(io)?.next().is_some() {
+            return Err(LedgerError::NotEmpty { path: self.dir.clone() });
+        }
+        fs::create_dir(self.keys()).map_err(|source| LedgerError::Io { path: self.keys(), source })
+    }
+
+    pub(super) fn write_settings(&self, settings: &Settings) -> Result<(), LedgerError> {
+        let path = self.settings();
+        let write = || -> io::Result<()> {
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+            serde_json::to_writer_pretty(&mut file, settings)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::File::open(&self.dir)?.sync_all()
+        };
+        write().map_err(|source| LedgerError::Io { path: path.clone(), source })
+    }
+
+    pub(super) fn read_settings(&self) -> Result<Settings, LedgerError> {
+        let path = self.settings();
+        let bytes = fs::read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => LedgerError::NotALedger { path: self.dir.clone() },
+            _ => LedgerError::Io { path: path.clone(), source },
+        })?;
+        let bad = |error: serde_json::Error| LedgerError::Settings { path: path.clone(), detail: error.to_string() };
+        // The format is read first: a newer one may have other members.
+        let Format { format } = serde_json::from_slice(&bytes).map_err(bad)?;
+        if format > FORMAT {
+            return Err(LedgerError::Newer { found: format, known: FORMAT });
+        }
+        serde_json::from_slice(&bytes).map_err(bad)
+    }
+}

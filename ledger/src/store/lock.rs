@@ -1,0 +1,176 @@
+//! The lock file: what was acknowledged, kept where the database is not.
+//!
+//! RocksDB reopens cleanly after its WAL was cut or deleted, so a chain alone proves nothing about its end. The
+//! lock holds the last acknowledged size and root, the size in flight and the last signed checkpoint. It is one
+//! fixed file of two slots that are written in turn, so that a torn write leaves the other slot whole; writing a
+//! slot is one positioned write and one flush.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::LedgerError;
+use crate::merkle::Hash;
+
+const SLOT_BYTES: u64 = 8192;
+const MAGIC: &[u8; 8] = b"VRDLOCK1";
+const HEADER_BYTES: usize = 12;
+const CHECKSUM_BYTES: usize = 32;
+const CHECKSUM_CONTEXT: &str = "verdict 2026-11 lock slot v1";
+
+/// What the lock says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LockState {
+    /// Counts writes; the higher slot is the newer.
+    pub(super) counter: u64,
+    /// Origin of the ledger.
+    pub(super) origin: String,
+    /// UUID of the ledger, hex.
+    pub(super) uuid: String,
+    /// Entries acknowledged.
+    pub(super) acked: u64,
+    /// Root of the acknowledged entries, hex.
+    pub(super) root: String,
+    /// Entries after the group commit that was being written.
+    pub(super) in_flight: u64,
+    /// Last signed checkpoint.
+    pub(super) checkpoint: Option<String>,
+}
+
+impl LockState {
+    /// Returns the acknowledged root.
+    pub(super) fn root(&self) -> Option<Hash> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(&self.root, &mut bytes).ok()?;
+        Some(Hash(bytes))
+    }
+}
+
+/// An open lock file.
+#[derive(Debug)]
+pub(super) struct LockFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl LockFile {
+    /// Creates the file; it must not exist.
+    pub(super) fn create(path: &Path, state: &LockState) -> Result<Self, LedgerError> {
+        let io_error = |source: io::Error| match source.kind() {
+            io::ErrorKind::AlreadyExists => LedgerError::LockExists { path: path.to_owned() },
+            _ => LedgerError::Io { path: path.to_owned(), source },
+        };
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).map_err(io_error)?;
+        file.set_len(2 * SLOT_BYTES).map_err(io_error)?;
+        let lock = Self { file, path: path.to_owned() };
+        lock.write(state).map_err(io_error)?;
+        lock.file.sync_all().map_err(io_error)?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error)?;
+        }
+        Ok(lock)
+    }
+
+    /// Opens the file and reads the newer whole slot.
+    pub(super) fn open(path: &Path, write: bool) -> Result<(Self, LockState), LedgerError> {
+        let file = OpenOptions::new().read(true).write(write).open(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => LedgerError::LockMissing { path: path.to_owned() },
+            _ => LedgerError::Io { path: path.to_owned(), source },
+        })?;
+        let lock = Self { file, path: path.to_owned() };
+        let newest = [0, 1].into_iter().filter_map(|slot| lock.slot(slot)).max_by_key(|state| state.counter);
+        match newest {
+            Some(state) => Ok((lock, state)),
+            None => Err(LedgerError::LockDamaged {
+                path: lock.path,
+                detail: "neither of its two slots is whole".to_owned(),
+            }),
+        }
+    }
+
+    /// Writes a state into the slot of its counter and flushes it to the disk.
+    pub(super) fn write(&self, state: &LockState) -> io::Result<()> {
+        let json = serde_json::to_vec(state)?;
+        let mut slot = Vec::with_capacity(json.len() + HEADER_BYTES + CHECKSUM_BYTES);
+        slot.extend_from_slice(MAGIC);
+        slot.extend_from_slice(&u32::try_from(json.len()).map_err(io::Error::other)?.to_le_bytes());
+        slot.extend_from_slice(&json);
+        slot.extend_from_slice(&blake3::derive_key(CHECKSUM_CONTEXT, &json));
+        if slot.len() as u64 > SLOT_BYTES {
+            return Err(io::Error::other("the lock state does not fit its slot"));
+        }
+        self.file.write_all_at(&slot, (state.counter % 2) * SLOT_BYTES)?;
+        self.file.sync_data()
+    }
+
+    fn slot(&self, slot: u64) -> Option<LockState> {
+        let mut bytes = vec![0; usize::try_from(SLOT_BYTES).ok()?];
+        self.file.read_exact_at(&mut bytes, slot * SLOT_BYTES).ok()?;
+        let rest = bytes.strip_prefix(MAGIC)?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (json, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        let (checksum, _) = rest.split_first_chunk::<CHECKSUM_BYTES>()?;
+        if blake3::derive_key(CHECKSUM_CONTEXT, json) != *checksum {
+            return None;
+        }
+        serde_json::from_slice(json).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(counter: u64) -> LockState {
+        LockState {
+            counter,
+            origin: "ledger.example/t".into(),
+            uuid: "00".repeat(16),
+            acked: counter,
+            root: "11".repeat(32),
+            in_flight: counter + 1,
+            checkpoint: None,
+        }
+    }
+
+    #[test]
+    fn the_newer_slot_wins_and_a_torn_write_leaves_the_older() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("l.lock");
+        let lock = LockFile::create(&path, &state(1)).unwrap();
+        lock.write(&state(2)).unwrap();
+        assert_eq!(LockFile::open(&path, false).unwrap().1, state(2));
+
+        // Slot 0 holds counter 2: tear it.
+        lock.file.write_all_at(b"torn", 20).unwrap();
+        assert_eq!(LockFile::open(&path, false).unwrap().1, state(1));
+
+        lock.file.write_all_at(b"torn", SLOT_BYTES + 20).unwrap();
+        assert!(matches!(LockFile::open(&path, false), Err(LedgerError::LockDamaged { .. })));
+        assert!(matches!(LockFile::create(&path, &state(1)), Err(LedgerError::LockExists { .. })));
+        let missing = dir.path().join("other");
+        assert!(matches!(LockFile::open(&missing, true), Err(LedgerError::LockMissing { .. })));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_slot_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("l.lock");
+        let lock = LockFile::create(&path, &state(2)).unwrap();
+        let length = serde_json::to_vec(&state(2)).unwrap().len() + HEADER_BYTES + CHECKSUM_BYTES;
+        for position in 0..length * 8 {
+            let mut byte = [0];
+            let offset = u64::try_from(position / 8).unwrap();
+            lock.file.read_exact_at(&mut byte, offset).unwrap();
+            let flipped = [byte[0] ^ (1 << (position % 8))];
+            lock.file.write_all_at(&flipped, offset).unwrap();
+            assert_eq!(lock.slot(0), None, "bit {position}");
+            lock.file.write_all_at(&byte, offset).unwrap();
+        }
+        assert_eq!(lock.slot(0), Some(state(2)));
+    }
+}

@@ -1,0 +1,212 @@
+//! The store: an embedded RocksDB log with its indexes, tree, erasable values and lock.
+//!
+//! `format.md` in the crate's docs specifies every byte. Everything above this module sees only [`Ledger`].
+
+mod codec;
+mod error;
+mod families;
+mod layout;
+mod lock;
+mod open;
+mod prepare;
+mod read;
+mod seal;
+mod verify;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rocksdb::DB;
+
+pub use error::{AppendError, LedgerError};
+pub use read::Rows;
+pub use verify::{Report, VerifyFailure};
+
+use crate::clock::{Clock, Entropy, SystemEntropy};
+use crate::id::TraceId;
+use crate::key::SigningKey;
+use crate::merkle::Hash;
+use crate::record::{Batch, Receipt};
+use layout::Layout;
+use seal::Sealer;
+use writer::WriterHandle;
+
+/// Tree levels in a C2SP tile: only every eighth level is stored, the ones between are computed.
+const TILE_LEVELS: u32 = 8;
+
+/// How to create a ledger.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// Name of the log in checkpoints, like `example.com/verdict/prod`.
+    pub origin: String,
+    /// Lock file; best on another volume. `None`: beside the directory.
+    pub lock: Option<PathBuf>,
+    /// Where keys, salts and nonces come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl InitOptions {
+    /// Takes the defaults for everything but the origin.
+    pub fn new(origin: impl Into<String>) -> Self {
+        Self { origin: origin.into(), lock: None, entropy: Arc::new(SystemEntropy) }
+    }
+}
+
+/// How to open a ledger.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Lock file when it is not where the ledger says.
+    pub lock: Option<PathBuf>,
+    /// Where salts and nonces come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { lock: None, entropy: Arc::new(SystemEntropy) }
+    }
+}
+
+/// Size and root of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Head {
+    /// Number of entries.
+    pub size: u64,
+    /// RFC 6962 root.
+    pub root: Hash,
+}
+
+/// A trace and where it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceRef {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// Position of its first event.
+    pub first_seq: u64,
+}
+
+/// An indexed text that events can be found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Index {
+    /// Entry type.
+    Kind,
+    /// Agent name, else id.
+    Agent,
+    /// Action name.
+    Tool,
+    /// Recorded effect.
+    Effect,
+}
+
+impl Index {
+    const fn family(self) -> &'static str {
+        match self {
+            Self::Kind => families::BY_KIND,
+            Self::Agent => families::BY_AGENT,
+            Self::Tool => families::BY_TOOL,
+            Self::Effect => families::BY_EFFECT,
+        }
+    }
+}
+
+/// An open ledger; clones share it.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// First, so that the writer settles and ends before the database closes.
+    writer: Option<WriterHandle>,
+    db: Arc<DB>,
+    layout: Layout,
+    lock_path: PathBuf,
+    origin: String,
+    verifier_key: String,
+    bundle_verifier_key: String,
+    head: Arc<RwLock<Head>>,
+    sealer: Arc<Sealer>,
+    /// Working directory of a secondary instance, removed at the end.
+    #[expect(dead_code, reason = "held for its destructor")]
+    secondary: Option<open::SecondaryDir>,
+}
+
+impl Ledger {
+    /// Creates a ledger in an empty or missing directory: database, keys, lock file and genesis entry.
+    pub fn init(dir: &Path, options: &InitOptions, clock: Arc<dyn Clock>) -> Result<Self, LedgerError> {
+        open::init(dir, options, clock)
+    }
+
+    /// Opens a ledger for writing; one writer at a time. A ledger that contradicts its lock is refused.
+    pub fn open(dir: &Path, options: &OpenOptions, clock: Arc<dyn Clock>) -> Result<Self, LedgerError> {
+        open::open_writer(dir, options, clock)
+    }
+
+    /// Opens a ledger for reading at a fixed position, also while another process writes it.
+    pub fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Self, LedgerError> {
+        open::open_reader(dir, options)
+    }
+
+    /// Lets a reader see what was acknowledged since it was opened; a writer always does.
+    pub fn refresh(&self) -> Result<(), LedgerError> {
+        if self.inner.writer.is_some() {
+            return Ok(());
+        }
+        let head = open::catch_up(self)?;
+        *self.inner.head.write().unwrap_or_else(PoisonError::into_inner) = head;
+        Ok(())
+    }
+
+    /// Appends; returns when the batch is durable. Blocks while the queue is full.
+    pub fn append(&self, batch: Batch) -> Result<Receipt, AppendError> {
+        let writer = self.inner.writer.as_ref().ok_or(AppendError::ReadOnly)?;
+        writer.append(prepare::prepare(batch, &self.inner.sealer, &self.inner.origin)?)
+    }
+
+    /// Signs a checkpoint over the acknowledged head, if the last one is older, and brings the lock level.
+    pub fn settle(&self) -> Result<(), AppendError> {
+        self.inner.writer.as_ref().ok_or(AppendError::ReadOnly)?.settle()
+    }
+
+    /// Tells whether this is the writer.
+    pub fn is_writer(&self) -> bool {
+        self.inner.writer.is_some()
+    }
+
+    /// Returns the acknowledged head.
+    pub fn head(&self) -> Head {
+        *self.inner.head.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the origin.
+    pub fn origin(&self) -> &str {
+        &self.inner.origin
+    }
+
+    /// Returns the directory.
+    pub fn dir(&self) -> &Path {
+        self.inner.layout.dir()
+    }
+
+    /// Returns the lock file.
+    pub fn lock_path(&self) -> &Path {
+        &self.inner.lock_path
+    }
+
+    /// Returns the verifier key (`origin+hash+base64`) that checkpoints are signed with.
+    pub fn verifier_key(&self) -> String {
+        self.inner.verifier_key.clone()
+    }
+
+    /// Returns the verifier key that evidence bundles are signed with.
+    pub fn bundle_verifier_key(&self) -> String {
+        self.inner.bundle_verifier_key.clone()
+    }
+
+    /// Loads the key that signs evidence bundles.
+    pub fn bundle_key(&self) -> Result<SigningKey, LedgerError> {
+        Ok(SigningKey::load(&self.inner.layout.bundle_key())?)
+    }
+}

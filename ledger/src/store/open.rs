@@ -1,0 +1,366 @@
+//! Creating and opening a ledger, and the checks that come before it is trusted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use rocksdb::{DB, ErrorKind, WriteOptions};
+use serde_json::{Map, Value, json};
+
+use super::codec::ROWS_VERSION;
+use super::error::{AppendError, LedgerError};
+use super::families::{self, META, family};
+use super::layout::{FORMAT, Layout, Settings};
+use super::lock::{LockFile, LockState};
+use super::read::StoredNodes;
+use super::seal::Sealer;
+use super::writer::Writer;
+use super::{Head, InitOptions, Inner, Ledger, OpenOptions};
+use crate::chain::Link;
+use crate::clock::{Clock, Entropy};
+use crate::entry::EntryView;
+use crate::key::{SigningKey, StoreSecret};
+use crate::merkle::{self, Frontier};
+use crate::note::{Checkpoint, VerifierKey};
+use crate::record::{Batch, NewRecord};
+
+/// Entry type of the first entry.
+const LEDGER_CREATED: &str = "ledger.created";
+
+pub(super) fn init(dir: &Path, options: &InitOptions, clock: Arc<dyn Clock>) -> Result<Ledger, LedgerError> {
+    let layout = Layout::new(dir);
+    let lock_path = absolute(options.lock.clone()).unwrap_or_else(|| layout.default_lock());
+    if lock_path.exists() {
+        return Err(LedgerError::LockExists { path: lock_path });
+    }
+    let entropy = &options.entropy;
+    let log_key = SigningKey::generate(&**entropy)?;
+    let verifier_key = VerifierKey::new(&options.origin, log_key.public())?.to_string();
+    let bundle_key = SigningKey::generate(&**entropy)?;
+    let bundle_name = format!("{}/bundle", options.origin);
+    let bundle_verifier_key = VerifierKey::new(&bundle_name, bundle_key.public())?.to_string();
+    let secret = StoreSecret::generate(&**entropy)?;
+    let mut uuid = [0; 16];
+    entropy.fill(&mut uuid).map_err(crate::key::KeyError::from)?;
+
+    layout.create()?;
+    log_key.save(&layout.log_key())?;
+    bundle_key.save(&layout.bundle_key())?;
+    secret.save(&layout.store_secret())?;
+    let settings = Settings {
+        format: FORMAT,
+        origin: options.origin.clone(),
+        uuid: hex::encode(uuid),
+        verifier_key: verifier_key.clone(),
+        bundle_key: bundle_verifier_key,
+        lock: options.lock.as_ref().map(|_| lock_path.clone()),
+    };
+    let mut create = families::db_options();
+    create.create_if_missing(true);
+    create.create_missing_column_families(true);
+    let db = DB::open_cf_descriptors(&create, layout.db(), families::descriptors())?;
+    let mut durable = WriteOptions::default();
+    durable.set_sync(true);
+    db.put_cf_opt(family(&db, META)?, b"rows", ROWS_VERSION.to_be_bytes(), &durable)?;
+    // The settings come last but the lock: a directory without them is not a ledger yet.
+    layout.write_settings(&settings)?;
+    let lock_state = LockState {
+        counter: 0,
+        origin: options.origin.clone(),
+        uuid: settings.uuid.clone(),
+        acked: 0,
+        root: merkle::empty_root().to_string(),
+        in_flight: 0,
+        checkpoint: None,
+    };
+    let lock = LockFile::create(&lock_path, &lock_state)?;
+    let parts = Parts { layout, settings, lock_path, lock_state };
+    let ledger = parts.start(Arc::new(db), lock, entropy, clock)?;
+
+    let mut body = Map::new();
+    body.insert("id".to_owned(), Value::from(format!("ledger:{}", hex::encode(uuid))));
+    body.insert("format".to_owned(), Value::from(FORMAT));
+    body.insert("uuid".to_owned(), Value::from(hex::encode(uuid)));
+    body.insert("verifier_key".to_owned(), Value::from(verifier_key));
+    body.insert("bundle_key".to_owned(), json!(ledger.bundle_verifier_key()));
+    let batch = Batch { records: vec![NewRecord::system(LEDGER_CREATED, body)], blobs: Vec::new() };
+    let genesis = |error: AppendError| LedgerError::Genesis(Box::new(error));
+    ledger.append(batch).map_err(genesis)?;
+    ledger.settle().map_err(genesis)?;
+    Ok(ledger)
+}
+
+pub(super) fn open_writer(
+    dir: &Path,
+    options: &OpenOptions,
+    clock: Arc<dyn Clock>,
+) -> Result<Ledger, LedgerError> {
+    let layout = Layout::new(dir);
+    let settings = layout.read_settings()?;
+    let lock_path = lock_path(&layout, &settings, options);
+    let db = DB::open_cf_descriptors(&families::db_options(), layout.db(), families::descriptors())
+        .map_err(|error| open_error(error, &layout))?;
+    // After the database: its own lock keeps other writers from changing the lock file under our eyes.
+    let (lock, lock_state) = LockFile::open(&lock_path, true)?;
+    let parts = Parts { layout, settings, lock_path, lock_state };
+    parts.check_lock()?;
+    parts.start(Arc::new(db), lock, &options.entropy, clock)
+}
+
+pub(super) fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Ledger, LedgerError> {
+    let layout = Layout::new(dir);
+    let settings = layout.read_settings()?;
+    let lock_path = lock_path(&layout, &settings, options);
+    // The lock first: whatever it says was acknowledged must be in a database that is opened later.
+    let (_, lock_state) = LockFile::open(&lock_path, false)?;
+    let secret = StoreSecret::load(&layout.store_secret())?;
+    let secondary = SecondaryDir::create()?;
+    let db = DB::open_cf_descriptors_as_secondary(
+        &families::db_options(),
+        &layout.db(),
+        &secondary.0,
+        families::descriptors(),
+    )
+    .map_err(|error| open_error(error, &layout))?;
+    let db = Arc::new(db);
+    let parts = Parts { layout, settings, lock_path, lock_state };
+    parts.check_lock()?;
+    let stored = stored_size(&db)?;
+    let head = parts.check_acknowledged(&db, stored)?;
+    parts.check_genesis(&db)?;
+    let sealer = Sealer::new(Arc::clone(&db), &parts.settings.origin, &secret, Arc::clone(&options.entropy));
+    Ok(Ledger {
+        inner: Arc::new(Inner {
+            writer: None,
+            db,
+            layout: parts.layout,
+            lock_path: parts.lock_path,
+            origin: parts.settings.origin,
+            verifier_key: parts.settings.verifier_key,
+            bundle_verifier_key: parts.settings.bundle_key,
+            head: Arc::new(RwLock::new(head)),
+            sealer: Arc::new(sealer),
+            secondary: Some(secondary),
+        }),
+    })
+}
+
+/// Brings a reader up to what is acknowledged now.
+pub(super) fn catch_up(ledger: &Ledger) -> Result<Head, LedgerError> {
+    let inner = &ledger.inner;
+    let (_, lock_state) = LockFile::open(&inner.lock_path, false)?;
+    inner.db.try_catch_up_with_primary()?;
+    let stored = stored_size(&inner.db)?;
+    acknowledged(&inner.db, &inner.lock_path, &lock_state, stored)
+}
+
+fn absolute(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.map(|path| std::path::absolute(&path).unwrap_or(path))
+}
+
+fn lock_path(layout: &Layout, settings: &Settings, options: &OpenOptions) -> PathBuf {
+    absolute(options.lock.clone()).or_else(|| settings.lock.clone()).unwrap_or_else(|| layout.default_lock())
+}
+
+fn open_error(error: rocksdb::Error, layout: &Layout) -> LedgerError {
+    let text = error.to_string();
+    if text.contains("LOCK") && (text.contains("lock hold") || text.contains("Resource temporarily unavailable")) {
+        return LedgerError::Busy { path: layout.dir().to_owned() };
+    }
+    match error.kind() {
+        ErrorKind::Corruption => LedgerError::Damaged { place: "database".to_owned(), detail: text },
+        _ => LedgerError::Database(error),
+    }
+}
+
+/// Counts the stored entries, which may be more than were acknowledged.
+fn stored_size(db: &DB) -> Result<u64, LedgerError> {
+    let mut iterator = db.raw_iterator_cf(family(db, families::ENTRIES)?);
+    iterator.seek_to_last();
+    iterator.status()?;
+    match iterator.key() {
+        None => Ok(0),
+        Some(key) => families::seq_of_key(key).map(|seq| seq + 1).ok_or_else(|| LedgerError::Damaged {
+            place: "last entry".to_owned(),
+            detail: "its key is not a position".to_owned(),
+        }),
+    }
+}
+
+/// Checks that the database holds what the lock says was acknowledged, and returns that head.
+fn acknowledged(db: &DB, path: &Path, lock: &LockState, stored: u64) -> Result<Head, LedgerError> {
+    if stored < lock.acked {
+        return Err(LedgerError::RolledBack { have: stored, want: lock.acked });
+    }
+    let want = lock.root().ok_or_else(|| LedgerError::LockDamaged {
+        path: path.to_owned(),
+        detail: "its root is not a hash".to_owned(),
+    })?;
+    let got = merkle::root_at(&StoredNodes::new(db)?, lock.acked)?;
+    if got != want {
+        return Err(LedgerError::Forked { size: lock.acked, got, want });
+    }
+    Ok(Head { size: lock.acked, root: got })
+}
+
+struct Parts {
+    layout: Layout,
+    settings: Settings,
+    lock_path: PathBuf,
+    lock_state: LockState,
+}
+
+impl Parts {
+    /// Checks that the lock is this ledger's.
+    fn check_lock(&self) -> Result<(), LedgerError> {
+        let ours = self.lock_state.origin == self.settings.origin && self.lock_state.uuid == self.settings.uuid;
+        if ours {
+            return Ok(());
+        }
+        Err(LedgerError::LockDamaged {
+            path: self.lock_path.clone(),
+            detail: format!("it belongs to ledger `{}` ({})", self.lock_state.origin, self.lock_state.uuid),
+        })
+    }
+
+    fn check_acknowledged(&self, db: &DB, stored: u64) -> Result<Head, LedgerError> {
+        acknowledged(db, &self.lock_path, &self.lock_state, stored)
+    }
+
+    fn genesis(&self) -> Result<Link, LedgerError> {
+        let mut uuid = [0; 16];
+        hex::decode_to_slice(&self.settings.uuid, &mut uuid).map_err(|_| LedgerError::Settings {
+            path: self.layout.dir().join("verdict.json"),
+            detail: "`uuid` is not 32 hexadecimal digits".to_owned(),
+        })?;
+        Ok(Link::genesis(&self.settings.origin, &uuid, &self.settings.verifier_key))
+    }
+
+    /// Checks that the settings are those that the first entry commits to.
+    fn check_genesis(&self, db: &DB) -> Result<(), LedgerError> {
+        let Some(entry) = db.get_pinned_cf(family(db, families::ENTRIES)?, 0u64.to_be_bytes())? else {
+            return Ok(());
+        };
+        let damaged = |detail: String| LedgerError::Damaged { place: "entry 0".to_owned(), detail };
+        let view = EntryView::parse(&entry).map_err(|error| damaged(error.to_string()))?;
+        if view.prev != self.genesis()?.to_string() {
+            let detail = "it does not commit to the origin, UUID and verifier key in verdict.json";
+            return Err(damaged(detail.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Starts the writer on a checked database.
+    fn start(
+        self,
+        db: Arc<DB>,
+        lock: LockFile,
+        entropy: &Arc<dyn Entropy>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Ledger, LedgerError> {
+        let log_key = SigningKey::load(&self.layout.log_key())?;
+        let secret = StoreSecret::load(&self.layout.store_secret())?;
+        let verifier = VerifierKey::parse(&self.settings.verifier_key)?;
+        if *verifier.public() != log_key.public() {
+            return Err(LedgerError::Settings {
+                path: self.layout.log_key(),
+                detail: "this key does not belong to the ledger's verifier key".to_owned(),
+            });
+        }
+        let stored = stored_size(&db)?;
+        self.check_acknowledged(&db, stored)?;
+        self.check_genesis(&db)?;
+        if stored < self.lock_state.in_flight {
+            tracing::warn!(
+                stored,
+                in_flight = self.lock_state.in_flight,
+                "a group commit was in flight when the ledger was last closed and is not there; \
+                 nothing of it was acknowledged unless the disk lost it"
+            );
+        }
+        let (prev, last_ts_ns) = self.check_tail(&db, stored)?;
+        let frontier = Frontier::load(&StoredNodes::new(&db)?, stored)?;
+        let head = Arc::new(RwLock::new(Head { size: stored, root: frontier.root() }));
+        let sealer = Arc::new(Sealer::new(Arc::clone(&db), &self.settings.origin, &secret, Arc::clone(entropy)));
+        let signed = self.lock_state.checkpoint.as_deref().map(|note| Checkpoint::verify(note, &verifier));
+        let last_checkpoint_size = signed.transpose()?.map_or(0, |checkpoint| checkpoint.size);
+        let writer = Writer {
+            db: Arc::clone(&db),
+            origin: self.settings.origin.clone(),
+            log_key,
+            clock,
+            sealer: Arc::clone(&sealer),
+            lock: Arc::new(lock),
+            lock_state: self.lock_state,
+            head: Arc::clone(&head),
+            frontier,
+            prev,
+            last_ts_ns,
+            last_checkpoint_size,
+            last_checkpoint_ns: 0,
+            poisoned: None,
+        };
+        Ok(Ledger {
+            inner: Arc::new(Inner {
+                writer: Some(writer.spawn()?),
+                db,
+                layout: self.layout,
+                lock_path: self.lock_path,
+                origin: self.settings.origin,
+                verifier_key: self.settings.verifier_key,
+                bundle_verifier_key: self.settings.bundle_key,
+                head,
+                sealer,
+                secondary: None,
+            }),
+        })
+    }
+
+    /// Checks chain and tree of the entries that were written but not known to be acknowledged: at most one group
+    /// commit. Returns the link to the last entry and its time.
+    fn check_tail(&self, db: &DB, stored: u64) -> Result<(Link, u64), LedgerError> {
+        let entries = family(db, families::ENTRIES)?;
+        let nodes = StoredNodes::new(db)?;
+        let first = self.lock_state.acked.saturating_sub(1);
+        let (mut prev, mut last_ts_ns) = (self.genesis()?, 0);
+        for seq in first..stored {
+            let damaged = |detail: String| LedgerError::Damaged { place: format!("entry {seq}"), detail };
+            let entry = db.get_pinned_cf(entries, seq.to_be_bytes())?;
+            let entry = entry.ok_or_else(|| damaged("is missing".to_owned()))?;
+            let view = EntryView::parse(&entry).map_err(|error| damaged(error.to_string()))?;
+            if seq > first && view.prev != prev.to_string() {
+                return Err(damaged("is not linked to the entry before it".to_owned()));
+            }
+            if merkle::Nodes::perfect(&nodes, 0, seq)? != merkle::leaf_hash(&entry) {
+                return Err(damaged("does not have the leaf hash that is stored for it".to_owned()));
+            }
+            last_ts_ns = view.ts_ns().ok_or_else(|| damaged("has no valid time".to_owned()))?;
+            prev = Link::of_entry(&entry);
+        }
+        Ok((prev, last_ts_ns))
+    }
+}
+
+/// Working directory of a secondary instance; removed when dropped.
+#[derive(Debug)]
+pub(super) struct SecondaryDir(PathBuf);
+
+impl SecondaryDir {
+    fn create() -> Result<Self, LedgerError> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("verdict-reader-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        match fs::create_dir_all(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(LedgerError::Io { path, source }),
+        }
+    }
+}
+
+impl Drop for SecondaryDir {
+    fn drop(&mut self) {
+        // It holds only an information log; a leftover harms nothing.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,18 @@
+//! Integration tests of the ledger, in one binary: RocksDB is linked once.
+
+mod store;
+mod tamper;
+
+/// A test file that no `mod` line names would never run.
+#[test]
+fn no_test_file_is_forgotten() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it");
+    let main = std::fs::read_to_string(format!("{dir}/main.rs")).unwrap();
+    for file in std::fs::read_dir(dir).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let module = name.trim_end_matches(".rs");
+        let named = name == "main.rs" || name == "snapshots" || main.contains(&format!("mod {module};"));
+        assert!(named, "{name} is not a module of tests/it/main.rs");
+    }
+}
+mod ingest_corpora;

@@ -1,0 +1,159 @@
+//! Somebody with the files changes them; verification must notice and name the place.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests stop at the first surprise")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rocksdb::{ColumnFamilyDescriptor, DB, Options, SliceTransform};
+use verdict_ledger::clock::SteppingClock;
+use verdict_ledger::{InitOptions, Ledger, LedgerError, OpenOptions, Report};
+
+use crate::store::append;
+
+const ENTRIES: u32 = 40;
+
+/// Fills a ledger, closes it, lets `change` loose on the database, and verifies.
+fn after(change: impl FnOnce(&DB)) -> Result<Report, LedgerError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let clock = Arc::new(SteppingClock::starting_at(1_763_670_000_000_000_000));
+    let ledger = Ledger::init(&path, &InitOptions::new("ledger.example/test"), clock).unwrap();
+    append(&ledger, 0..ENTRIES / 2);
+    ledger.settle().unwrap();
+    append(&ledger, ENTRIES / 2..ENTRIES);
+    drop(ledger);
+    change(&raw(&path.join("db")));
+    Ledger::open_reader(&path, &OpenOptions::default())?.verify(&mut |_, _| {})
+}
+
+/// Opens the database without the ledger, as an administrator could.
+fn raw(path: &Path) -> DB {
+    let names = DB::list_cf(&Options::default(), path).unwrap();
+    let families = names.iter().map(|name| {
+        let mut options = Options::default();
+        if name == "ix_id" || name == "ix_trace" {
+            options.set_prefix_extractor(SliceTransform::create_fixed_prefix(16));
+        }
+        ColumnFamilyDescriptor::new(name, options)
+    });
+    DB::open_cf_descriptors(&Options::default(), path, families).unwrap()
+}
+
+fn get(db: &DB, family: &str, key: &[u8]) -> Vec<u8> {
+    db.get_cf(db.cf_handle(family).unwrap(), key).unwrap().unwrap()
+}
+
+fn put(db: &DB, family: &str, key: &[u8], value: &[u8]) {
+    db.put_cf(db.cf_handle(family).unwrap(), key, value).unwrap();
+}
+
+fn keys(db: &DB, family: &str) -> Vec<Box<[u8]>> {
+    let family = db.cf_handle(family).unwrap();
+    db.iterator_cf(family, rocksdb::IteratorMode::Start).map(|row| row.unwrap().0).collect()
+}
+
+#[track_caller]
+fn assert_first(report: &Report, seq: u64, class: &str) {
+    let first = report.failures.first().expect("tampering is found");
+    assert_eq!((first.seq, first.class.as_str()), (Some(seq), class), "{:#?}", report.failures);
+}
+
+#[test]
+fn untouched_it_verifies() {
+    let report = after(|_| {}).unwrap();
+    assert!(report.is_clean(), "{:?}", report.failures);
+    assert_eq!(report.entries, u64::from(ENTRIES) + 1);
+    assert!(report.disclosures > 0 && report.checkpoints >= 2 && report.bytes > 0);
+}
+
+#[test]
+fn every_changed_entry_is_named() {
+    // One byte in each entry in turn would be an hour of databases; one ledger with every entry changed is not a
+    // naming test. A changed first, middle and last entry are.
+    for seq in [0u64, 7, u64::from(ENTRIES)] {
+        let result = after(|db| {
+            let mut entry = get(db, "entries", &seq.to_be_bytes());
+            let middle = entry.len() / 2;
+            entry[middle] ^= 1;
+            put(db, "entries", &seq.to_be_bytes(), &entry);
+        });
+        match result {
+            Ok(report) => {
+                let first = report.failures.first().expect("tampering is found");
+                assert_eq!(first.seq, Some(seq), "{:#?}", report.failures);
+            }
+            // Entry 0 is checked before the ledger is opened at all.
+            Err(LedgerError::Damaged { place, .. }) => assert_eq!(place, format!("entry {seq}")),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_well_formed_forgery_breaks_the_tree_at_its_place() {
+    let report = after(|db| {
+        let key = 9u64.to_be_bytes();
+        let entry = String::from_utf8(get(db, "entries", &key)).unwrap();
+        put(db, "entries", &key, entry.replace("support-agent", "support-agend").as_bytes());
+    })
+    .unwrap();
+    assert_first(&report, 9, "tree");
+    assert!(report.failures.iter().any(|failure| failure.class == "chain" && failure.seq == Some(10)));
+}
+
+#[test]
+fn swapped_and_deleted_entries_are_named() {
+    let report = after(|db| {
+        let (a, b) = (get(db, "entries", &5u64.to_be_bytes()), get(db, "entries", &6u64.to_be_bytes()));
+        put(db, "entries", &5u64.to_be_bytes(), &b);
+        put(db, "entries", &6u64.to_be_bytes(), &a);
+    })
+    .unwrap();
+    assert_first(&report, 5, "entry");
+
+    let report = after(|db| {
+        db.delete_cf(db.cf_handle("entries").unwrap(), 5u64.to_be_bytes()).unwrap();
+    })
+    .unwrap();
+    assert_first(&report, 5, "entry");
+}
+
+#[test]
+fn changed_tree_hashes_checkpoints_and_disclosures_are_named() {
+    let report = after(|db| {
+        let key = &[&[0u8][..], &3u64.to_be_bytes()].concat();
+        put(db, "tiles", key, &[9; 32]);
+    });
+    // The stored hash leads to another root than the acknowledged one.
+    assert!(matches!(report, Err(LedgerError::Forked { .. })), "{report:?}");
+
+    let report = after(|db| {
+        let key = keys(db, "checkpoints").remove(1);
+        let note = String::from_utf8(get(db, "checkpoints", &key)).unwrap();
+        let size = u64::from_be_bytes((*key).try_into().unwrap());
+        put(db, "checkpoints", &key, note.replace(&format!("\n{size}\n"), &format!("\n{}\n", size + 1)).as_bytes());
+    })
+    .unwrap();
+    assert_first(&report, u64::from(ENTRIES) / 2 + 1, "checkpoint");
+
+    let report = after(|db| {
+        let key = keys(db, "disclosures").remove(10);
+        let mut row = get(db, "disclosures", &key);
+        let last = row.len() - 1;
+        row[last] ^= 1;
+        put(db, "disclosures", &key, &row);
+    })
+    .unwrap();
+    assert_eq!(report.failures[0].class, "disclosure");
+    assert!(report.failures[0].seq.is_some());
+}
+
+#[test]
+fn a_cut_tail_is_refused_on_open() {
+    let result = after(|db| {
+        for seq in [u64::from(ENTRIES) - 1, u64::from(ENTRIES)] {
+            db.delete_cf(db.cf_handle("entries").unwrap(), seq.to_be_bytes()).unwrap();
+        }
+    });
+    assert!(matches!(result, Err(LedgerError::RolledBack { have: 39, want: 41 })), "{result:?}");
+}
