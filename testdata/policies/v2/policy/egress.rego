@@ -1,0 +1,79 @@
+# Where data may go.
+package harbor.agents
+
+sends if tool == "send_email"
+
+inside if input.features.email_domain in data.harbor.destinations.internal_email
+
+customer if input.features.email_domain in data.harbor.destinations.customer_email
+
+usable_destination if {
+	sends
+	input.features.email_domain
+}
+
+usable_destination if {
+	tool == "fetch_url"
+	input.features.url_host
+	not input.features.url_host in data.harbor.destinations.denied_hosts
+}
+
+# A destination that cannot be read is as bad as a forbidden one.
+findings contains {
+	"effect": "block",
+	"rule": "egress.destination",
+	"reason": sprintf("%s has no destination that is known and not denied", [tool]),
+} if {
+	tool in {"send_email", "fetch_url"}
+	not usable_destination
+}
+
+# Mail to somebody who is neither of the house nor a customer goes out, and privacy hears of it.
+findings contains {
+	"effect": "allow",
+	"rule": "email.external",
+	"reason": sprintf("mail to %s leaves the house", [input.features.email_domain]),
+	"obligations": [
+		{"kind": "notify", "params": {"role": "privacy"}},
+		{"kind": "redact", "params": {"pointer": "/arguments/body"}},
+	],
+} if {
+	sends
+	tool_allowed
+	usable_destination
+	not inside
+	not customer
+}
+
+findings contains {
+	"effect": "block",
+	"rule": "classification.egress",
+	"reason": sprintf("%s data does not leave the house", [input.classification]),
+	"obligations": [{"kind": "notify", "params": {"role": "privacy"}}],
+} if {
+	sends
+	input.classification in data.harbor.classified.stay_inside
+	not inside
+}
+
+# A page that the agent read can tell it to send what it knows: by mail, or in the query of an address.
+leaves if {
+	sends
+	not inside
+	not customer
+}
+
+leaves if {
+	tool == "fetch_url"
+	contains(arguments.url, "?")
+}
+
+findings contains {
+	"effect": "block",
+	"rule": "exfiltration.unverified",
+	"reason": sprintf("an unverified source reached %s, and data would leave the house", [tool]),
+	"obligations": [{"kind": "notify", "params": {"role": "security"}}],
+} if {
+	leaves
+	tainted
+}
