@@ -1,0 +1,142 @@
+//! The seam between a bundle and the engine that evaluates it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use verdict_ledger::event::Effect;
+
+use super::bundle::Bundle;
+use super::check::Problem;
+use super::decision::{Decision, EvalError, Finding, RuleRef};
+use super::lattice;
+use super::settings::EngineKind;
+
+/// Pins what evaluated: crate, version, features and mode, like `regorus@0.14.1+interpreter+strict+verdict-adapter.1`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EngineId(pub String);
+
+impl std::fmt::Display for EngineId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Why a bundle does not become a policy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// The check found errors. The first is in the message, all are in `problems`.
+    #[error("policy bundle {name}@{version} does not compile: {}", summary(problems))]
+    Invalid {
+        /// Bundle name.
+        name: String,
+        /// Bundle version.
+        version: String,
+        /// Everything that the check found, in order of file and line.
+        problems: Vec<Problem>,
+    },
+    /// This build lacks the engine.
+    #[error("policy bundle {name}@{version} needs the engine `{engine}`, which this build was made without")]
+    NoEngine {
+        /// Bundle name.
+        name: String,
+        /// Bundle version.
+        version: String,
+        /// Engine.
+        engine: &'static str,
+    },
+}
+
+fn summary(problems: &[Problem]) -> String {
+    let errors: Vec<_> = problems.iter().filter(|problem| problem.is_error()).collect();
+    match errors.as_slice() {
+        [] => "no reason was given".to_owned(),
+        [only] => only.to_string(),
+        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+    }
+}
+
+/// Evaluates one bundle. Implementations are pure: same input, same findings.
+pub trait Engine: Send + Sync + std::fmt::Debug {
+    /// Returns what evaluates.
+    fn id(&self) -> &EngineId;
+    /// Lists every rule that findings can name, with its place, sorted by id.
+    fn rules(&self) -> &[RuleRef];
+    /// Evaluates the entry point; findings in any order.
+    fn findings(&self, input: &Value) -> Result<Vec<Finding>, EvalError>;
+}
+
+/// A bundle ready to decide.
+#[derive(Debug)]
+pub struct Policy {
+    bundle: Bundle,
+    engine: Box<dyn Engine>,
+}
+
+impl Policy {
+    /// Compiles a bundle with the engine that its `verdict.toml` names. What [`super::check::check`] calls an
+    /// error refuses the bundle here; a warning does not.
+    pub fn compile(bundle: Bundle) -> Result<Self, PolicyError> {
+        let engine: Box<dyn Engine> = match bundle.settings().engine {
+            #[cfg(feature = "engine-rego")]
+            EngineKind::Rego => Box::new(super::rego::RegoEngine::compile(&bundle)?),
+            #[cfg(not(feature = "engine-rego"))]
+            EngineKind::Rego => {
+                return Err(PolicyError::NoEngine {
+                    name: bundle.name().to_owned(),
+                    version: bundle.version().to_owned(),
+                    engine: "rego",
+                });
+            }
+        };
+        Ok(Self { bundle, engine })
+    }
+
+    /// Returns the bundle.
+    pub const fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// Returns what evaluates.
+    pub fn engine_id(&self) -> &EngineId {
+        self.engine.id()
+    }
+
+    /// Lists every rule that a decision can name, with its place, sorted by id. Found in the source without
+    /// evaluating it, so that a rule that never spoke is known too.
+    pub fn rules(&self) -> &[RuleRef] {
+        self.engine.rules()
+    }
+
+    /// Decides: the one pure function, live and in replay. `input` is built by [`crate::input::build`].
+    pub fn decide(&self, input: &Value) -> Decision {
+        if let Err(error) = self.accepts(input) {
+            return lattice::failed(error);
+        }
+        match self.engine.findings(input) {
+            Ok(findings) => lattice::decide(findings, self.default_for(input)),
+            Err(error) => lattice::failed(error),
+        }
+    }
+
+    /// A document of another schema has its facts elsewhere; a policy would find none of them and abstain.
+    fn accepts(&self, input: &Value) -> Result<(), EvalError> {
+        let want = &self.bundle.settings().input_schema;
+        let found = input.get("schema").and_then(Value::as_str);
+        if found == Some(want) {
+            return Ok(());
+        }
+        let detail = match found {
+            Some(found) => format!("the input is `{found}`, the policy is written for `{want}`"),
+            None => format!("the input has no `schema`, the policy is written for `{want}`"),
+        };
+        Err(EvalError { code: "missing_input".to_owned(), detail })
+    }
+
+    /// The default is for actions with effects; what merely happens (a model call, a plan) needs no permission.
+    fn default_for(&self, input: &Value) -> Option<Effect> {
+        let kind = input.pointer("/action/kind").and_then(Value::as_str);
+        // An action of no known kind is treated like one with effects.
+        let passive = matches!(kind, Some("model" | "agent" | "guard" | "plan" | "other"));
+        (!passive).then(|| self.bundle.default_effect())
+    }
+}

@@ -1,0 +1,27 @@
+//! Policy bundles and the engines that evaluate them.
+//!
+//! A [`Bundle`] is files under an identity; a [`Policy`] is a bundle that compiled and can decide. The formats
+//! and the contract with policy authors are in `docs/policies.md`.
+
+#[cfg(feature = "engine-rego")]
+mod analysis;
+mod archive;
+pub mod bundle;
+pub mod check;
+mod data;
+pub mod decision;
+pub mod engine;
+pub mod lattice;
+#[cfg(feature = "engine-rego")]
+pub mod rego;
+pub mod registry;
+#[cfg(feature = "engine-rego")]
+mod schema;
+pub mod settings;
+#[cfg(feature = "engine-rego")]
+pub mod test;
+
+pub use bundle::{Bundle, BundleError};
+pub use check::{Problem, Severity};
+pub use decision::{Decision, EvalError, Finding, RuleRef};
+pub use engine::{EngineId, Policy, PolicyError};
