@@ -1,0 +1,9 @@
+//! Integration tests of the diff crate.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod blame;
+mod gate;
+mod laws;
+mod refusals;
+mod reports;
+mod support;
