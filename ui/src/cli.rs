@@ -1,0 +1,249 @@
+//! The arguments of the command line. Each command's own are in its file under `cmd`.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use verdict_ledger::clock::SystemClock;
+use verdict_ledger::id::TraceId;
+use verdict_ledger::{Ledger, OpenOptions};
+
+use crate::cmd;
+use crate::exit::CliError;
+use crate::output::Output;
+
+/// Audit ledger for AI agents: keeps what was decided so that it cannot be quietly changed, and decides it again
+/// under other policies.
+#[derive(Debug, Parser)]
+#[command(
+    name = "verdict",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  verdict init                                    create ./verdict-ledger
+  verdict ingest traces.json agent-log.jsonl      add recorded traffic
+  verdict policy publish policies/v2 --activate   store a policy version and put it in force
+  verdict replay diff --from v1 --to v2           what would have been decided otherwise?
+  verdict export evidence --trace ID --out e.zip  a signed bundle for an auditor
+  verdict verify e.zip --key auditor.keys         check it, without the ledger
+  verdict serve                                   web interface and OTLP/HTTP on 127.0.0.1:7878
+
+Exit codes: 0 clean; 1 finding (tampering, gate fired, tests failed); 2 usage or unusable input;
+3 cannot be trusted (unknown key, rolled back, not reproduced); 4 environment (files, port, disk)."
+)]
+pub(crate) struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Ledger directory.
+    #[arg(long, global = true, env = "VERDICT_LEDGER", default_value = "verdict-ledger", value_name = "DIR")]
+    pub(crate) ledger: PathBuf,
+    /// Lock file: where `init` puts it, best on another volume; elsewhere where it is now, if it was moved.
+    #[arg(long, global = true, env = "VERDICT_LOCK", value_name = "PATH")]
+    pub(crate) lock: Option<PathBuf>,
+    /// Form of the result; a command says which it can write.
+    #[arg(long, global = true, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// Colour of results; `auto` is a terminal without NO_COLOR.
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    pub(crate) color: ColorChoice,
+    /// Say nothing on stderr but warnings and errors.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// Form of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Text for people.
+    Human,
+    /// JSON.
+    Json,
+    /// Markdown for a pull-request comment (replay diff).
+    Markdown,
+}
+
+impl Format {
+    /// Returns the name on the command line.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Human => "human",
+            Self::Json => "json",
+            Self::Markdown => "markdown",
+        }
+    }
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal without NO_COLOR.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create a ledger: database, keys, lock file and first entry
+    Init(cmd::init::Args),
+    /// Add recorded traffic: native events, OTLP, AISecOps logs
+    Ingest(cmd::ingest::Args),
+    /// Serve the web interface, the API and OTLP/HTTP
+    Serve(cmd::serve::Args),
+    /// Check the ledger, an evidence bundle or a checkpoint
+    Verify(cmd::verify::Args),
+    /// Signed statements of the log about itself
+    #[command(subcommand)]
+    Checkpoint(cmd::checkpoint::Command),
+    /// Policy versions: publish, activate, look at, check and test
+    #[command(subcommand)]
+    Policy(cmd::policy::Command),
+    /// Decide recorded actions again under a policy
+    #[command(subcommand)]
+    Replay(cmd::replay::Command),
+    /// Recorded traces
+    #[command(subcommand)]
+    Trace(cmd::trace::Command),
+    /// Count what is in the ledger
+    Stats(cmd::stats::Args),
+    /// Take evidence or events out of the ledger
+    #[command(subcommand)]
+    Export(cmd::export::Command),
+    /// Keys that others need to verify
+    #[command(subcommand)]
+    Keys(cmd::keys::Command),
+    /// Write a shell completion script
+    Completions(cmd::completions::Args),
+}
+
+/// What every command needs.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Ledger directory.
+    pub(crate) ledger: PathBuf,
+    /// Lock file.
+    pub(crate) lock: Option<PathBuf>,
+    /// Output.
+    pub(crate) output: Output,
+}
+
+impl Context {
+    /// Reads the global options.
+    pub(crate) fn of(global: &Global) -> Self {
+        Self {
+            ledger: global.ledger.clone(),
+            lock: global.lock.clone(),
+            output: Output::new(global.format, global.color, global.quiet),
+        }
+    }
+
+    /// Opens the ledger for reading, also while another process writes it.
+    pub(crate) fn reader(&self) -> Result<Ledger, CliError> {
+        Ok(Ledger::open_reader(&self.ledger, &self.options())?)
+    }
+
+    /// Opens the ledger for writing.
+    pub(crate) fn writer(&self) -> Result<Ledger, CliError> {
+        Ok(Ledger::open(&self.ledger, &self.options(), Arc::new(SystemClock))?)
+    }
+
+    fn options(&self) -> OpenOptions {
+        OpenOptions { lock: self.lock.clone(), ..OpenOptions::default() }
+    }
+}
+
+/// Who does something and why, for commands that leave an entry.
+#[derive(Debug, Args)]
+pub(crate) struct Attribution {
+    /// Who does this; recorded as given.
+    #[arg(long, env = "USER", default_value = "unknown", hide_env_values = true, value_name = "NAME")]
+    pub(crate) by: String,
+    /// Why; recorded as given.
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+/// Part of the ledger.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Selection {
+    /// Only this trace (32 hexadecimal digits; `verdict trace list` shows them).
+    #[arg(long, value_name = "ID")]
+    pub(crate) trace: Option<TraceId>,
+    /// Only entries A up to B, without B; either side may be left out.
+    #[arg(long, value_name = "A..B", value_parser = parse_range)]
+    pub(crate) range: Option<EntryRange>,
+}
+
+/// A range whose ends may be open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct EntryRange {
+    /// First entry.
+    pub(crate) first: Option<u64>,
+    /// One past the last.
+    pub(crate) end: Option<u64>,
+}
+
+impl EntryRange {
+    /// Closes the range at the size of the ledger.
+    pub(crate) fn within(self, size: u64) -> Result<Range<u64>, CliError> {
+        let range = self.first.unwrap_or(0)..self.end.unwrap_or(size);
+        if range.start > range.end || range.end > size {
+            return Err(CliError::unusable(format!(
+                "entries {}..{} are not in the ledger, which has {size} entries",
+                range.start, range.end
+            ))
+            .hint(format!("choose a range within 0..{size}")));
+        }
+        Ok(range)
+    }
+}
+
+fn parse_range(text: &str) -> Result<EntryRange, String> {
+    let bound = |part: &str| match part {
+        "" => Ok(None),
+        number => number.parse().map(Some).map_err(|_| format!("`{number}` is not a position")),
+    };
+    let (first, end) = text.split_once("..").ok_or("expected A..B, like 0..100 or 100..")?;
+    let range = EntryRange { first: bound(first)?, end: bound(end)? };
+    match (range.first, range.end) {
+        (Some(first), Some(end)) if first > end => Err(format!("{first} is after {end}")),
+        _ => Ok(range),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ranges_may_be_open_and_must_be_in_order() {
+        assert_eq!(parse_range("3..9"), Ok(EntryRange { first: Some(3), end: Some(9) }));
+        assert_eq!(parse_range("..9"), Ok(EntryRange { first: None, end: Some(9) }));
+        assert_eq!(parse_range(".."), Ok(EntryRange::default()));
+        for bad in ["", "3", "9..3", "a..b", "-1..2", "1...2"] {
+            assert!(parse_range(bad).is_err(), "{bad}");
+        }
+        assert_eq!(EntryRange::default().within(7).unwrap(), 0..7);
+        assert!(EntryRange { first: Some(8), end: None }.within(7).is_err());
+    }
+}

@@ -1,0 +1,52 @@
+//! `verdict init`.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use verdict_ledger::clock::SystemClock;
+use verdict_ledger::{InitOptions, Ledger};
+
+use crate::cli::Context;
+use crate::exit::{CliError, Exit};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  verdict init
+  verdict --ledger /var/lib/verdict init --origin example.org/verdict/prod --lock /mnt/other/verdict.lock
+
+The lock file holds what was last acknowledged. On another volume it shows when the ledger was cut or
+rolled back together with its directory. Give `verdict keys show` to those who will verify.")]
+pub(crate) struct Args {
+    /// Name of the log in its checkpoints, like `example.org/verdict/prod`; it cannot be changed later.
+    #[arg(long, default_value = "localhost/verdict", value_name = "NAME")]
+    origin: String,
+}
+
+/// Creates a ledger.
+pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
+    let json = context.output.is_json()?;
+    let options = InitOptions { lock: context.lock.clone(), ..InitOptions::new(args.origin) };
+    let ledger = Ledger::init(&context.ledger, &options, Arc::new(SystemClock))?;
+    if json {
+        context.output.json(&json!({
+            "ledger": ledger.dir().display().to_string(),
+            "lock": ledger.lock_path().display().to_string(),
+            "origin": ledger.origin(),
+            "log_key": ledger.verifier_key(),
+            "bundle_key": ledger.bundle_verifier_key(),
+        }))?;
+    } else {
+        context.output.result(&format!(
+            "created ledger {}\norigin      {}\nlock        {}\nlog key     {}\nbundle key  {}\n",
+            ledger.dir().display(),
+            ledger.origin(),
+            ledger.lock_path().display(),
+            ledger.verifier_key(),
+            ledger.bundle_verifier_key(),
+        ))?;
+        context.output.note("next: `verdict ingest FILE` adds traffic, `verdict serve` shows it");
+    }
+    Ok(Exit::Clean)
+}

@@ -1,0 +1,36 @@
+//! The commands, one file each. Each has its arguments and a `run` that says how it ended.
+
+pub(crate) mod checkpoint;
+pub(crate) mod completions;
+pub(crate) mod export;
+pub(crate) mod files;
+pub(crate) mod ingest;
+pub(crate) mod init;
+pub(crate) mod keys;
+pub(crate) mod policy;
+pub(crate) mod replay;
+pub(crate) mod serve;
+pub(crate) mod stats;
+pub(crate) mod trace;
+pub(crate) mod verify;
+
+use crate::cli::{Command, Context};
+use crate::exit::{CliError, Exit};
+
+/// Runs a command.
+pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError> {
+    match command {
+        Command::Init(args) => init::run(args, context),
+        Command::Ingest(args) => ingest::run(&args, context),
+        Command::Serve(args) => serve::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
+        Command::Checkpoint(command) => checkpoint::run(&command, context),
+        Command::Policy(command) => policy::run(command, context),
+        Command::Replay(command) => replay::run(command, context),
+        Command::Trace(command) => trace::run(&command, context),
+        Command::Stats(_) => stats::run(context),
+        Command::Export(command) => export::run(command, context),
+        Command::Keys(command) => keys::run(&command, context),
+        Command::Completions(args) => completions::run(&args, context),
+    }
+}

@@ -1,0 +1,219 @@
+//! `verdict replay`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use verdict_diff::render::table::{Align, Table};
+use verdict_diff::render::text::visible;
+use verdict_diff::render::{human, json, markdown};
+use verdict_diff::{Gate, compare, compare_recorded};
+use verdict_ledger::Ledger;
+use verdict_ledger::event::Effect;
+use verdict_replay::policy::Policy;
+use verdict_replay::run::{Answer, Run, Scope, replay};
+
+use super::{files, policy};
+use crate::cli::{Context, Format, Selection};
+use crate::exit::{CliError, Exit};
+use crate::progress::Progress;
+
+/// What stands for the decisions that were recorded.
+const RECORDED: &str = "recorded";
+
+/// Commands.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Decide recorded actions again under one policy
+    #[command(after_help = "\
+Examples:
+  verdict replay run --policy active
+  verdict replay run --policy policies/ --trace 4bf92f3577b34da6a3ce929d0e0e4736 --format json")]
+    Run(RunArgs),
+    /// What would be decided otherwise under another policy?
+    #[command(after_help = "\
+Examples:
+  verdict replay diff --from v1 --to v2
+  verdict replay diff --from active --to policies/ --gate verdict-gate.toml      in CI, before a merge
+  verdict replay diff --from v1 --to v2 --format markdown --out comment.md       for a pull request
+  verdict replay diff --from recorded --to v2                                    what really happened, against v2
+
+Without --gate, loosening and lost coverage fail and tightening warns. The exit code is the same in every
+format: 0 no failure, 1 the gate fired, 2 a policy or gate file cannot be used, 3 the result cannot be trusted.")]
+    Diff(DiffArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Policy: name@version, version, digest, `active`, or a path with a `/`.
+    #[arg(long, value_name = "REF")]
+    policy: String,
+    #[command(flatten)]
+    selection: Selection,
+    /// Write the result here instead of to stdout.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DiffArgs {
+    /// Before: name@version, version, digest, `active`, a path with a `/`, or `recorded`.
+    #[arg(long, value_name = "REF")]
+    from: String,
+    /// After: the same, but not `recorded`.
+    #[arg(long, value_name = "REF")]
+    to: String,
+    #[command(flatten)]
+    selection: Selection,
+    /// Gate file (`verdict-gate.toml`).
+    #[arg(long, value_name = "FILE")]
+    gate: Option<PathBuf>,
+    /// Write the report here instead of to stdout.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Runs a replay command.
+pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError> {
+    match command {
+        Command::Run(args) => run_one(&args, context),
+        Command::Diff(args) => diff(&args, context),
+    }
+}
+
+fn run_one(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
+    let as_json = context.output.is_json()?;
+    let policy = policy::compile(&args.policy, context)?;
+    let ledger = context.reader()?;
+    let run = replayed(&ledger, &args.selection, &policy, context)?;
+    let text = if as_json {
+        let mut text = serde_json::to_string_pretty(&run).map_err(|error| {
+            CliError::new(crate::exit::Kind::Environment, format!("cannot write the run as JSON: {error}"))
+        })?;
+        text.push('\n');
+        text
+    } else {
+        told(&run)
+    };
+    deliver(args.out.as_ref(), &text, context)?;
+    Ok(Exit::Clean)
+}
+
+fn diff(args: &DiffArgs, context: &Context) -> Result<Exit, CliError> {
+    let format = context.output.format(&[Format::Human, Format::Json, Format::Markdown])?;
+    if args.to == RECORDED {
+        return Err(CliError::unusable("--to cannot be `recorded`")
+            .hint("use --from recorded --to REF to set what happened against a policy"));
+    }
+    let gate = gate(args.gate.as_ref())?;
+    let from = if args.from == RECORDED { None } else { Some(policy::compile(&args.from, context)?) };
+    let to = policy::compile(&args.to, context)?;
+    let ledger = context.reader()?;
+    // The ledger may grow meanwhile: both sides are held to the size that is there now.
+    let selection = pinned(&args.selection, ledger.head().size);
+    let after = replayed(&ledger, &selection, &to, context)?;
+    let diff = match from {
+        None => compare_recorded(&after)?,
+        Some(from) => compare(&replayed(&ledger, &selection, &from, context)?, &after)?,
+    };
+    let verdict = gate.judge(&diff);
+    let text = match format {
+        Format::Json => json(&diff, &verdict)?,
+        Format::Markdown => markdown(&diff, &verdict),
+        Format::Human => human(&diff, &verdict, args.out.is_none() && context.output.colour()),
+    };
+    deliver(args.out.as_ref(), &text, context)?;
+    if args.out.is_some() {
+        context.output.note(&format!("gate: {}", verdict.outcome.as_str()));
+    }
+    Ok(Exit::of_code(verdict.outcome.exit_code()))
+}
+
+fn gate(path: Option<&PathBuf>) -> Result<Gate, CliError> {
+    let Some(path) = path else { return Ok(Gate::default()) };
+    let text = fs::read_to_string(path).map_err(|error| CliError::io("cannot read gate file", path, &error))?;
+    Gate::parse(&text).map_err(|error| {
+        CliError::unusable(error.to_string())
+            .at(path.display())
+            .hint("a gate file looks like `[classes]` and below it `loosened = \"fail\"`")
+    })
+}
+
+fn pinned(selection: &Selection, size: u64) -> Selection {
+    let mut range = selection.range.unwrap_or_default();
+    range.end.get_or_insert(size);
+    Selection { trace: selection.trace, range: Some(range) }
+}
+
+fn replayed(
+    ledger: &Ledger,
+    selection: &Selection,
+    policy: &Policy,
+    context: &Context,
+) -> Result<Run, CliError> {
+    let range = selection.range.unwrap_or_default();
+    let scope = Scope { first_seq: range.first, end_seq: range.end, trace: selection.trace };
+    let progress = Progress::start(context.output, "replay");
+    Ok(replay(ledger, &scope, policy, &mut |done, all| progress.at(done, all))?)
+}
+
+fn deliver(out: Option<&PathBuf>, text: &str, context: &Context) -> Result<(), CliError> {
+    match out {
+        None => context.output.result(text),
+        Some(path) => {
+            files::write(path, text.as_bytes())?;
+            context.output.note(&format!("wrote {}", path.display()));
+            Ok(())
+        }
+    }
+}
+
+fn told(run: &Run) -> String {
+    let header = &run.header;
+    let mut effects: BTreeMap<Effect, u64> = BTreeMap::new();
+    let mut unknown: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut rules: BTreeMap<(&str, Effect), u64> = BTreeMap::new();
+    for replayed in &run.points {
+        match &replayed.answer {
+            Answer::Unknown { reason, .. } => *unknown.entry(reason).or_default() += 1,
+            Answer::Decided { decision } => {
+                *effects.entry(decision.effect).or_default() += 1;
+                for rule in &decision.rules {
+                    *rules.entry((&rule.id, decision.effect)).or_default() += 1;
+                }
+            }
+        }
+    }
+    let mut text = format!(
+        "{}@{}\n  bundle  {}\n  engine  {}\n  ledger  {} entries {}..{}\n  root    {}\n{} decision points\n",
+        visible(&header.policy_name),
+        visible(&header.policy_version),
+        header.policy_digest,
+        visible(&header.engine.0),
+        visible(&header.origin),
+        header.first_seq,
+        header.end_seq,
+        header.root,
+        run.points.len()
+    );
+    for (effect, count) in &effects {
+        text.push_str(&format!("  {count:>7}  {effect}\n"));
+    }
+    for (reason, count) in &unknown {
+        text.push_str(&format!("  {count:>7}  unknown: {}\n", visible(reason)));
+    }
+    if !rules.is_empty() {
+        let mut table =
+            Table::new(&[("points", Align::Right), ("effect", Align::Left), ("determined by", Align::Left)]);
+        for ((rule, effect), count) in &rules {
+            table.row(vec![count.to_string(), effect.to_string(), visible(rule)]);
+        }
+        for line in table.lines(98) {
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    text.push_str(&format!("result {}\n", run.digest));
+    text
+}

@@ -1,0 +1,355 @@
+//! How a command ends. Every exit code is decided here, whatever the command and the output format.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | clean |
+//! | 1 | a finding: tampering found, gate fired, tests failed |
+//! | 2 | usage, or input that cannot be used |
+//! | 3 | a result that cannot be trusted: unknown key, incomplete, rolled back, not reproduced |
+//! | 4 | environment: files, permissions, port, disk, a second writer |
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use verdict_diff::DiffError;
+use verdict_exporters::evidence::{ExportError, MaterialError};
+use verdict_ledger::key::KeyError;
+use verdict_ledger::{AppendError, LedgerError};
+use verdict_replay::policy::registry::RegistryError;
+use verdict_replay::policy::{BundleError, PolicyError};
+use verdict_replay::run::ReplayError;
+use verdict_ui::web::ServeError;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Nothing to say.
+    Clean,
+    /// The command did its work and found something.
+    Finding,
+    /// Usage or input.
+    Unusable,
+    /// The result cannot be trusted.
+    Untrusted,
+    /// The machine.
+    Environment,
+}
+
+impl Exit {
+    /// Returns the process exit code.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Finding => 1,
+            Self::Unusable => 2,
+            Self::Untrusted => 3,
+            Self::Environment => 4,
+        }
+    }
+
+    /// Reads the exit code that a library decided.
+    pub(crate) const fn of_code(code: u8) -> Self {
+        match code {
+            0 => Self::Clean,
+            1 => Self::Finding,
+            2 => Self::Unusable,
+            3 => Self::Untrusted,
+            _ => Self::Environment,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Usage, or input that cannot be used.
+    Unusable,
+    /// What was found cannot be trusted.
+    Untrusted,
+    /// The machine does not let us.
+    Environment,
+    /// Something was changed that must not change.
+    Finding,
+}
+
+impl Kind {
+    /// Returns how a command ends that fails for this reason.
+    pub(crate) const fn exit(self) -> Exit {
+        match self {
+            Self::Unusable => Exit::Unusable,
+            Self::Untrusted => Exit::Untrusted,
+            Self::Environment => Exit::Environment,
+            Self::Finding => Exit::Finding,
+        }
+    }
+
+    /// Returns the name in JSON.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unusable => "unusable",
+            Self::Untrusted => "untrusted",
+            Self::Environment => "environment",
+            Self::Finding => "finding",
+        }
+    }
+}
+
+/// Why a command did not do its work, and the way out.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    /// Kind.
+    pub(crate) kind: Kind,
+    /// What happened, where.
+    pub(crate) message: String,
+    /// What to do.
+    pub(crate) hints: Vec<String>,
+}
+
+impl CliError {
+    /// Makes an error.
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Usage, or input that cannot be used.
+    pub(crate) fn unusable(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unusable, message)
+    }
+
+    /// A file or directory that does not work.
+    pub(crate) fn io(what: &str, path: &Path, error: &std::io::Error) -> Self {
+        let message = format!("{what} {}: {error}", path.display());
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Self::unusable(message),
+            std::io::ErrorKind::StorageFull
+            | std::io::ErrorKind::FileTooLarge
+            | std::io::ErrorKind::QuotaExceeded => {
+                Self::new(Kind::Environment, message).hint("free some space and run the command again")
+            }
+            _ => Self::new(Kind::Environment, message),
+        }
+    }
+
+    /// Adds a way out.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Puts a place before the message.
+    #[must_use]
+    pub(crate) fn at(mut self, place: impl std::fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    fn of(kind: Kind, error: &dyn Error) -> Self {
+        Self::new(kind, chain(error))
+    }
+}
+
+/// Writes an error with its causes; a cause that the text before it already tells is left out.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !text.contains(&told) {
+            let _ = write!(text, ": {told}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+const FULL: &str = "free some space, then run the command again: what was acknowledged is kept and is not added twice";
+
+impl From<LedgerError> for CliError {
+    fn from(error: LedgerError) -> Self {
+        match &error {
+            LedgerError::NotALedger { path } => Self::of(Kind::Unusable, &error)
+                .hint(format!("create one with `verdict --ledger {} init`", path.display()))
+                .hint("or name the right directory with --ledger DIR or VERDICT_LEDGER"),
+            LedgerError::NotEmpty { .. } => {
+                Self::of(Kind::Unusable, &error).hint("name another directory with --ledger DIR")
+            }
+            LedgerError::LockExists { .. } => Self::of(Kind::Unusable, &error)
+                .hint("if that ledger is gone on purpose, move the lock file away; otherwise restore the ledger"),
+            LedgerError::Settings { .. } => {
+                Self::of(Kind::Unusable, &error).hint("restore verdict.json from a backup of the ledger directory")
+            }
+            LedgerError::Newer { .. } => Self::of(Kind::Unusable, &error).hint("use a newer version of verdict"),
+            LedgerError::OutOfRange { .. } => Self::of(Kind::Unusable, &error),
+            LedgerError::Busy { .. } => Self::of(Kind::Environment, &error)
+                .hint("a ledger has one writer: stop the other process, or send events to its HTTP address")
+                .hint("commands that only read work at the same time"),
+            LedgerError::LockMissing { .. } => Self::of(Kind::Untrusted, &error)
+                .hint("restore the lock file, or name where it is now with --lock PATH"),
+            _ if error.is_untrusted() => Self::of(Kind::Untrusted, &error)
+                .hint("do not append to it; compare it with a backup and with checkpoints that others keep"),
+            LedgerError::Damaged { .. } => Self::of(Kind::Untrusted, &error)
+                .hint("run `verdict verify` to find every damaged place, then restore from a backup"),
+            LedgerError::Database(cause) => {
+                let text = cause.to_string();
+                if text.starts_with("Corruption") {
+                    Self::of(Kind::Untrusted, &error).hint("run `verdict verify`, then restore from a backup")
+                } else if text.contains("No space left") || text.contains("File too large") {
+                    Self::of(Kind::Environment, &error).hint(FULL)
+                } else {
+                    Self::of(Kind::Environment, &error)
+                }
+            }
+            LedgerError::Note(_) => Self::of(Kind::Unusable, &error)
+                .hint("an origin looks like `example.org/verdict/prod`: no spaces and no plus signs"),
+            LedgerError::Io { path, source } => Self::io("cannot access", path, source),
+            LedgerError::Genesis(cause) => {
+                let mut inner = Self::from((**cause).clone());
+                inner.message = format!("{error}: {}", inner.message);
+                inner
+            }
+            LedgerError::Key(key) => Self::of(
+                match key {
+                    KeyError::Format { .. } => Kind::Unusable,
+                    _ => Kind::Environment,
+                },
+                &error,
+            ),
+            _ => Self::of(Kind::Environment, &error),
+        }
+    }
+}
+
+impl From<AppendError> for CliError {
+    fn from(error: AppendError) -> Self {
+        match &error {
+            AppendError::Storage { full: true, .. } => Self::of(Kind::Environment, &error).hint(FULL),
+            AppendError::Storage { .. } | AppendError::Poisoned { .. } => Self::of(Kind::Environment, &error)
+                .hint("run the command again: what was acknowledged is kept and is not added twice"),
+            AppendError::ReadOnly | AppendError::Entropy(_) => Self::of(Kind::Environment, &error),
+            _ => Self::of(Kind::Unusable, &error),
+        }
+    }
+}
+
+impl From<PolicyError> for CliError {
+    fn from(error: PolicyError) -> Self {
+        let mut out = Self::of(Kind::Unusable, &error);
+        if let PolicyError::Invalid { problems, .. } = &error {
+            let errors = problems.iter().filter(|problem| problem.is_error());
+            out.hints.extend(errors.skip(1).take(19).map(|problem| format!("also {problem}")));
+            out = out.hint("fix the file, then try it with `verdict policy check PATH`");
+        }
+        out
+    }
+}
+
+impl From<BundleError> for CliError {
+    fn from(error: BundleError) -> Self {
+        match &error {
+            BundleError::Io { source, path } => Self::io("cannot read", path, source),
+            _ => Self::of(Kind::Unusable, &error)
+                .hint("a bundle is a directory or .tar.gz with verdict.toml and policy/*.rego"),
+        }
+    }
+}
+
+impl From<RegistryError> for CliError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Ledger(error) => error.into(),
+            RegistryError::Append(error) => error.into(),
+            RegistryError::Policy(error) => error.into(),
+            RegistryError::Bundle { reference, source } => Self::from(source).at(reference),
+            RegistryError::Unknown { .. } | RegistryError::Ambiguous { .. } | RegistryError::Reference { .. } => {
+                Self::of(Kind::Unusable, &error)
+                    .hint("see `verdict policy list`; a policy is named name@version, version, digest, `active`, or a path with a `/`")
+            }
+            RegistryError::NoneActive { .. } => {
+                Self::of(Kind::Unusable, &error).hint("run `verdict policy activate REF`")
+            }
+            RegistryError::ArchiveMissing { .. }
+            | RegistryError::ArchiveDiffers { .. }
+            | RegistryError::Entry { .. } => {
+                Self::of(Kind::Untrusted, &error).hint("run `verdict verify` to see what else is damaged")
+            }
+            _ => Self::of(Kind::Unusable, &error),
+        }
+    }
+}
+
+impl From<ReplayError> for CliError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Ledger { seq, source } => Self::from(source).at(format_args!("entry {seq}")),
+            ReplayError::Range { .. } | ReplayError::NoTrace { .. } => Self::of(Kind::Unusable, &error)
+                .hint("see `verdict trace list` and `verdict stats` for what is there"),
+            _ => Self::of(Kind::Untrusted, &error),
+        }
+    }
+}
+
+impl From<DiffError> for CliError {
+    fn from(error: DiffError) -> Self {
+        Self::of(Kind::Untrusted, &error)
+    }
+}
+
+impl From<ExportError> for CliError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Material(MaterialError::Ledger(error)) => error.into(),
+            ExportError::Material(
+                MaterialError::Range { .. } | MaterialError::Trace { .. } | MaterialError::NoCheckpoint { .. },
+            )
+            | ExportError::KeyName { .. }
+            | ExportError::SharedKey
+            | ExportError::TooManyFiles { .. } => Self::of(Kind::Unusable, &error),
+            ExportError::Material(_) | ExportError::Entry { .. } | ExportError::Unsound { .. } => {
+                Self::of(Kind::Untrusted, &error)
+            }
+            _ => Self::of(Kind::Environment, &error),
+        }
+    }
+}
+
+impl From<ServeError> for CliError {
+    fn from(error: ServeError) -> Self {
+        match &error {
+            ServeError::NotLoopback { .. } => Self::of(Kind::Unusable, &error),
+            // The cause is "address in use", which the message says already.
+            ServeError::InUse { .. } => Self::new(Kind::Environment, error.to_string())
+                .hint("choose another address with --listen 127.0.0.1:PORT"),
+            _ => Self::of(Kind::Environment, &error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_table() {
+        let all = [Exit::Clean, Exit::Finding, Exit::Unusable, Exit::Untrusted, Exit::Environment];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4]);
+        assert!(all.into_iter().all(|exit| Exit::of_code(exit.code()) == exit));
+    }
+
+    #[test]
+    fn a_ledger_that_contradicts_its_lock_is_untrusted_and_a_full_disk_is_the_machine() {
+        let rolled = CliError::from(LedgerError::RolledBack { have: 3, want: 5 });
+        assert_eq!((rolled.kind, rolled.message.contains("3..5")), (Kind::Untrusted, true));
+        let full = CliError::from(AppendError::Storage { detail: "No space left on device".into(), full: true });
+        assert_eq!(full.kind, Kind::Environment);
+        assert!(full.hints.iter().any(|hint| hint.contains("free some space")));
+    }
+}

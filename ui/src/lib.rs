@@ -1,0 +1,15 @@
+//! The surfaces of Verdict: the web interface and HTTP API in [`web`]. The command line lives in the binary.
+//!
+//! # What it is
+//! - [`web::app`]: one router over an open ledger, so that tests need no socket.
+//! - [`web::serve`]: the same router on a loopback address until a shutdown signal.
+//!
+//! # What it is not
+//! It decides nothing and stores nothing of its own: every page is a view of the ledger, computed on the request.
+//!
+//! # Invariants
+//! - Every view is a GET and the URL is its whole state; every change is a POST of the same origin.
+//! - Every page works without JavaScript.
+//! - All text is attacker-influenced: the template escaper makes control characters visible everywhere.
+
+pub mod web;

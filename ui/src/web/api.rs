@@ -1,0 +1,133 @@
+//! The small JSON API and the two probes.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::PageError;
+use super::projection::Projection;
+use super::request::{Params, optional_position, trace_id};
+use super::{AppState, blocking};
+
+/// Most traces in one answer.
+const TRACES_MAX: usize = 500;
+/// Traces in one answer unless asked otherwise.
+const TRACES_DEFAULT: usize = 100;
+
+/// An error as an RFC 9457 problem document.
+#[derive(Debug)]
+pub(crate) struct ApiError(PageError);
+
+impl From<PageError> for ApiError {
+    fn from(error: PageError) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.0.log();
+        let info = self.0.info();
+        let body = json!({
+            "type": "about:blank",
+            "title": info.title,
+            "status": info.status.as_u16(),
+            "detail": info.message,
+        });
+        let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
+        (info.status, content_type, body.to_string()).into_response()
+    }
+}
+
+/// `GET /healthz`: the process answers.
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: the ledger answers.
+pub(crate) async fn readyz(State(state): State<AppState>) -> Response {
+    let read = blocking::run(move || {
+        let size = state.ledger().head().size;
+        if let Some(last) = size.checked_sub(1) {
+            state.ledger().entry(last)?.ok_or_else(|| PageError::not_found("entry", last))?;
+        }
+        Ok(())
+    });
+    match read.await {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => {
+            error.log();
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready: the ledger cannot be read\n").into_response()
+        }
+    }
+}
+
+/// Parameters of the list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ListQuery {
+    before: Option<String>,
+    limit: Option<String>,
+}
+
+/// `GET /api/v1/traces?before=&limit=`: newest first.
+pub(crate) async fn traces(
+    State(state): State<AppState>,
+    Params(query): Params<ListQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let before = optional_position("before", query.before.as_deref())?;
+    let limit = optional_position("limit", query.limit.as_deref())?
+        .map_or(TRACES_DEFAULT, |limit| usize::try_from(limit).unwrap_or(TRACES_MAX).clamp(1, TRACES_MAX));
+    let body = blocking::run(move || {
+        let ledger = state.ledger();
+        let found = ledger.traces(before, limit)?;
+        let next = found.last().filter(|_| found.len() == limit).map(|trace| trace.first_seq.to_string());
+        let traces: Vec<Value> = found
+            .iter()
+            .map(|trace| json!({"trace_id": trace.trace_id, "first_seq": trace.first_seq.to_string()}))
+            .collect();
+        Ok(json!({"size": ledger.head().size.to_string(), "traces": traces, "next_before": next}))
+    })
+    .await?;
+    Ok(Json(body))
+}
+
+/// Parameters of one trace.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct TraceQuery {
+    at: Option<String>,
+}
+
+/// `GET /api/v1/traces/{id}`: the folded actions and the positions of the events.
+pub(crate) async fn trace(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    Params(query): Params<TraceQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let trace = trace_id(&id)?;
+    let at = optional_position("at", query.at.as_deref())?;
+    let body = blocking::run(move || {
+        let projection = Projection::at(&state, at)?;
+        let folded = projection.trace(&trace)?;
+        if folded.seqs.is_empty() {
+            return Err(PageError::not_found("trace", trace));
+        }
+        let actions = serde_json::to_value(&folded.actions)
+            .map_err(|error| PageError::BadRequest { detail: format!("the trace has no JSON form: {error}") })?;
+        let seqs: Vec<String> = folded.seqs.iter().map(ToString::to_string).collect();
+        Ok(json!({
+            "trace_id": trace,
+            "at": projection.position().to_string(),
+            "events": seqs,
+            "events_read": folded.read,
+            "other_traces_considered": folded.whole,
+            "actions": actions,
+        }))
+    })
+    .await?;
+    Ok(Json(body))
+}

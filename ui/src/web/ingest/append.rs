@@ -1,0 +1,82 @@
+//! Appending a batch and leaving out only the records that the ledger cannot hold.
+
+use verdict_ledger::{AppendError, Batch, Ledger, NewRecord};
+
+/// Smallest batch that is still split when it is too large.
+const SPLIT_MIN: usize = 2;
+
+/// What became of a batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Records that were added.
+    pub(super) appended: u64,
+    /// Records that were already there.
+    pub(super) duplicates: u64,
+    /// Records whose id is there with other content.
+    pub(super) conflicts: u64,
+    /// Size of the log afterwards.
+    pub(super) size: u64,
+    /// Records that the ledger cannot hold, and why.
+    pub(super) refused: Vec<String>,
+}
+
+/// Appends a batch in order. An error means that not everything is durable; since records are told by their ids,
+/// sending the same batch again adds only what is missing.
+pub(super) fn append(ledger: &Ledger, batch: Batch) -> Result<Stored, AppendError> {
+    let mut stored = Stored { size: ledger.head().size, ..Stored::default() };
+    // Parts still to do, the next one last; the raw bodies go with the first part.
+    let mut parts: Vec<Vec<NewRecord>> = vec![batch.records];
+    let mut blobs = batch.blobs;
+    while let Some(mut records) = parts.pop() {
+        if records.is_empty() {
+            continue;
+        }
+        let attempt = Batch { records: records.clone(), blobs: blobs.clone() };
+        match ledger.append(attempt) {
+            Ok(receipt) => {
+                stored.appended += receipt.appended;
+                stored.duplicates += receipt.duplicates;
+                stored.conflicts += receipt.conflicts;
+                stored.size = receipt.size;
+                blobs.clear();
+            }
+            Err(error) => match fault(&error) {
+                Fault::Record(index) if index < records.len() => {
+                    stored.refused.push(super::super::error::chain(&error));
+                    let rest = records.split_off(index + 1);
+                    records.pop();
+                    parts.push(rest);
+                    parts.push(records);
+                }
+                Fault::Size if records.len() >= SPLIT_MIN => {
+                    let rest = records.split_off(records.len() / 2);
+                    parts.push(rest);
+                    parts.push(records);
+                }
+                _ => return Err(error),
+            },
+        }
+    }
+    Ok(stored)
+}
+
+enum Fault {
+    /// One record is at fault.
+    Record(usize),
+    /// There is too much at once.
+    Size,
+    /// The ledger is at fault.
+    Ledger,
+}
+
+fn fault(error: &AppendError) -> Fault {
+    match error {
+        AppendError::Id { index, .. }
+        | AppendError::TooLarge { index, .. }
+        | AppendError::Canon { index, .. }
+        | AppendError::Disclosure { index, .. }
+        | AppendError::Name { index, .. } => Fault::Record(*index),
+        AppendError::BatchTooLarge { .. } => Fault::Size,
+        _ => Fault::Ledger,
+    }
+}

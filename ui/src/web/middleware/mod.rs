@@ -1,0 +1,8 @@
+//! What happens to every request before and after its handler, outermost first: request id and log line,
+//! security headers, panic to error page, host check, origin check, number of requests at once, time limit.
+
+pub(crate) mod headers;
+pub(crate) mod host;
+pub(crate) mod limits;
+pub(crate) mod log;
+pub(crate) mod origin;

@@ -1,0 +1,21 @@
+//! The HTTP server: pages for people, ingest for agents, a small JSON API and the public files of the log.
+
+mod api;
+mod assets;
+mod blocking;
+mod downloads;
+mod error;
+mod inclusion;
+mod ingest;
+mod middleware;
+mod pages;
+mod projection;
+mod request;
+mod routes;
+mod server;
+mod state;
+mod view;
+
+pub use routes::app;
+pub use server::{ServeError, ServeOptions, Server, serve};
+pub use state::{AppState, Limits};

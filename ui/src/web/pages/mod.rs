@@ -1,0 +1,23 @@
+//! The pages: one file each, one struct that derives the template.
+
+pub(crate) mod about;
+pub(crate) mod diff;
+pub(crate) mod event;
+pub(crate) mod integrity;
+pub(crate) mod policies;
+pub(crate) mod theme;
+pub(crate) mod trace;
+pub(crate) mod traces;
+
+use askama::Template;
+use axum::response::Html;
+
+use super::error::PageError;
+
+/// What a handler of a page returns.
+pub(crate) type Page = Result<Html<String>, PageError>;
+
+/// Writes a template.
+pub(crate) fn render(page: &impl Template) -> Page {
+    Ok(Html(page.render()?))
+}

@@ -1,0 +1,128 @@
+//! Actions of a trace at a position of the log.
+//!
+//! An approval may be answered in a later trace, so that a trace alone does not always tell how its actions went
+//! on. Small ledgers are folded whole and kept until they grow; in large ones a trace is folded by itself, and
+//! the page says so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use verdict_ledger::action::{self, Action};
+use verdict_ledger::id::TraceId;
+use verdict_ledger::{Ledger, Record};
+
+use super::AppState;
+use super::error::PageError;
+
+/// Ledgers with at most this many entries are folded whole.
+const WHOLE_ENTRIES_MAX: u64 = 20_000;
+/// An action without outcome counts as settled when its last word is this old.
+const SETTLE_NS: u64 = 15 * 60 * 1_000_000_000;
+/// The settle time moves in steps, so that a fold can be kept for a while.
+const SETTLE_STEP_NS: u64 = 60 * 1_000_000_000;
+
+/// Every action of a ledger at a position.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    size: u64,
+    settled_before_ns: u64,
+    actions: Vec<Action>,
+    by_trace: BTreeMap<TraceId, Vec<usize>>,
+}
+
+/// The actions of one trace at a position.
+#[derive(Debug, Clone)]
+pub(crate) struct TraceActions {
+    /// Actions by key.
+    pub(crate) actions: Vec<Action>,
+    /// Positions of the trace's events below the position, in order.
+    pub(crate) seqs: Vec<u64>,
+    /// How many of them were read; fewer than all when the trace is larger than the limit.
+    pub(crate) read: usize,
+    /// True when other traces were looked at for what went on there.
+    pub(crate) whole: bool,
+}
+
+/// Reads traces at one position.
+#[derive(Debug)]
+pub(crate) struct Projection<'a> {
+    ledger: &'a Ledger,
+    /// Entries from here on are not seen.
+    at: u64,
+    settled_before_ns: u64,
+    events_max: usize,
+    whole: Option<Arc<Whole>>,
+}
+
+impl<'a> Projection<'a> {
+    /// Prepares to read at a position; a pinned one is judged by the clock of its own last entry, so that a
+    /// shared link shows the same findings for ever.
+    pub(crate) fn at(state: &'a AppState, pinned: Option<u64>) -> Result<Self, PageError> {
+        let ledger = state.ledger();
+        let size = ledger.head().size;
+        let at = pinned.unwrap_or(size).min(size);
+        let now_ns = match pinned.and_then(|_| at.checked_sub(1)) {
+            Some(last) => ledger.record(last)?.map_or(0, |record| record.ts_ns),
+            None => state.now_ns(),
+        };
+        let settled_before_ns = now_ns.saturating_sub(SETTLE_NS) / SETTLE_STEP_NS * SETTLE_STEP_NS;
+        let whole = (at <= WHOLE_ENTRIES_MAX)
+            .then(|| state.whole(at, settled_before_ns, || Whole::fold(ledger, at, settled_before_ns)))
+            .transpose()?;
+        Ok(Self { ledger, at, settled_before_ns, events_max: state.limits().trace_events_max, whole })
+    }
+
+    /// Returns the position.
+    pub(crate) const fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// Folds one trace. A trace without events below the position gives no positions.
+    pub(crate) fn trace(&self, trace: &TraceId) -> Result<TraceActions, PageError> {
+        let mut seqs = self.ledger.trace_seqs(trace)?;
+        seqs.retain(|seq| *seq < self.at);
+        if let Some(whole) = &self.whole {
+            let read = seqs.len();
+            return Ok(TraceActions { actions: whole.of(trace), seqs, read, whole: true });
+        }
+        let records = self.records(&seqs)?;
+        let actions = action::fold(&records, self.settled_before_ns);
+        Ok(TraceActions { actions, read: records.len(), seqs, whole: false })
+    }
+
+    /// Reads records up to the limit.
+    pub(crate) fn records(&self, seqs: &[u64]) -> Result<Vec<Record>, PageError> {
+        let mut records = Vec::new();
+        for seq in seqs.iter().take(self.events_max) {
+            records.extend(self.ledger.record(*seq)?);
+        }
+        Ok(records)
+    }
+}
+
+impl Whole {
+    fn fold(ledger: &Ledger, size: u64, settled_before_ns: u64) -> Result<Self, PageError> {
+        let records = ledger.records(0..size).collect::<Result<Vec<_>, _>>()?;
+        let actions = action::fold(&records, settled_before_ns);
+        let mut by_trace = BTreeMap::<TraceId, Vec<usize>>::new();
+        for (index, action) in actions.iter().enumerate() {
+            for trace in action.trace_id.iter().chain(&action.later_traces) {
+                let list = by_trace.entry(*trace).or_default();
+                if list.last() != Some(&index) {
+                    list.push(index);
+                }
+            }
+        }
+        Ok(Self { size, settled_before_ns, actions, by_trace })
+    }
+
+    /// Tells whether this is the fold of a position and time.
+    pub(crate) const fn is(&self, size: u64, settled_before_ns: u64) -> bool {
+        self.size == size && self.settled_before_ns == settled_before_ns
+    }
+
+    fn of(&self, trace: &TraceId) -> Vec<Action> {
+        let indexes = self.by_trace.get(trace).into_iter().flatten();
+        indexes.filter_map(|index| self.actions.get(*index)).cloned().collect()
+    }
+}

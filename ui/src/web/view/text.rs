@@ -1,0 +1,94 @@
+//! Text that agents and tools wrote, made safe to read.
+
+use std::fmt::{self, Write};
+
+use askama::filters::Escaper;
+
+/// Escapes for HTML text and attributes, and makes characters visible that a terminal or a browser would act on
+/// or hide: controls, bidirectional overrides, zero-width and tag characters. `U+202E` in a tool name could
+/// otherwise make `exe.txt` out of `txt.exe`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct VisibleHtml;
+
+impl Escaper for VisibleHtml {
+    fn write_escaped_str<W: Write>(&self, mut dest: W, string: &str) -> fmt::Result {
+        let mut rest = string;
+        while let Some((at, character)) = rest.char_indices().find(|(_, c)| needs_work(*c)) {
+            dest.write_str(rest.get(..at).unwrap_or_default())?;
+            match character {
+                '<' => dest.write_str("&lt;")?,
+                '>' => dest.write_str("&gt;")?,
+                '&' => dest.write_str("&amp;")?,
+                '"' => dest.write_str("&quot;")?,
+                '\'' => dest.write_str("&#39;")?,
+                hidden => write!(dest, "\u{27e8}U+{:04X}\u{27e9}", u32::from(hidden))?,
+            }
+            rest = rest.get(at + character.len_utf8()..).unwrap_or_default();
+        }
+        dest.write_str(rest)
+    }
+}
+
+fn needs_work(character: char) -> bool {
+    matches!(character, '<' | '>' | '&' | '"' | '\'') || is_hidden(character)
+}
+
+/// Tells whether a character shows as nothing, or changes how its neighbours show.
+pub(crate) const fn is_hidden(character: char) -> bool {
+    match character {
+        '\n' | '\t' => false,
+        '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => true,
+        // Soft hyphen, joiners, Arabic letter mark, fillers, invisible vowels, Mongolian selectors.
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' => true,
+        '\u{180b}'..='\u{180f}' | '\u{3164}' | '\u{ffa0}' => true,
+        // Zero width, direction marks, line separators, embeddings, overrides, isolates.
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
+        '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' => true,
+        // Tags, which carry hidden ASCII.
+        '\u{e0000}'..='\u{e0fff}' => true,
+        _ => false,
+    }
+}
+
+/// Cuts a text to a number of characters and says so with an ellipsis.
+pub(crate) fn shorten(text: &str, characters_max: usize) -> String {
+    match text.char_indices().nth(characters_max) {
+        None => text.to_owned(),
+        Some(_) => {
+            let keep = characters_max.saturating_sub(1);
+            let end = text.char_indices().nth(keep).map_or(text.len(), |(at, _)| at);
+            format!("{}\u{2026}", text.get(..end).unwrap_or(text))
+        }
+    }
+}
+
+/// Returns the start of a long hexadecimal name, for columns; the full one goes into the title.
+pub(crate) fn short_hex(hex: &str) -> String {
+    hex.get(..12).unwrap_or(hex).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn escaped(text: &str) -> String {
+        let mut out = String::new();
+        VisibleHtml.write_escaped_str(&mut out, text).unwrap();
+        out
+    }
+
+    #[test]
+    fn markup_is_escaped_and_hidden_characters_are_named() {
+        assert_eq!(escaped("<b onclick='x'>\"&"), "&lt;b onclick=&#39;x&#39;&gt;&quot;&amp;");
+        assert_eq!(escaped("a\u{202e}b\u{0}c\n\td"), "a⟨U+202E⟩b⟨U+0000⟩c\n\td");
+        assert_eq!(escaped("\u{e0041}"), "⟨U+E0041⟩");
+        assert_eq!(escaped("naïve 日本"), "naïve 日本");
+    }
+
+    #[test]
+    fn shortening_counts_characters() {
+        assert_eq!(shorten("déjà", 4), "déjà");
+        assert_eq!(shorten("déjà vu", 4), "déj…");
+        assert_eq!(shorten("", 0), "");
+    }
+}
