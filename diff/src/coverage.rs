@@ -68,8 +68,11 @@ pub struct UnknownReason {
 #[derive(Debug, Default)]
 pub(crate) struct Gaps {
     coverage: Coverage,
-    reasons: BTreeMap<(Side, String, Vec<String>), (u64, Option<Example>)>,
+    reasons: BTreeMap<Gap, (u64, Option<Example>)>,
 }
+
+/// Side, reason and missing members.
+type Gap = (Side, String, Vec<String>);
 
 impl Gaps {
     pub(crate) fn add(&mut self, from: &View<'_>, to: &View<'_>, point: &Point) {

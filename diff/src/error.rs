@@ -49,7 +49,7 @@ pub enum DiffError {
     /// The runs do not hold the same decision points.
     #[error(
         "decision point {index} is action {} in one run and action {} in the other",
-        shown(.from), shown(.to)
+        shown(*.from), shown(*.to)
     )]
     DifferentPoints {
         /// Position in the runs.
@@ -76,6 +76,6 @@ pub enum DiffError {
     },
 }
 
-fn shown(key: &Option<u64>) -> String {
+fn shown(key: Option<u64>) -> String {
     key.map_or_else(|| "(none)".to_owned(), |key| key.to_string())
 }

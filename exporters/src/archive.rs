@@ -528,8 +528,7 @@ mod tests {
 
     #[test]
     fn limits_hold_before_anything_is_inflated() {
-        let bomb =
-            write(&[Packed::deflated("bag/zeros", vec![0; 8 << 20]).unwrap()]).unwrap();
+        let bomb = write(&[Packed::deflated("bag/zeros", vec![0; 8 << 20]).unwrap()]).unwrap();
         assert!(bomb.len() < 64 * 1024);
         let limits = Limits { file_bytes: 1 << 20, ..Limits::default() };
         let error = read(&bomb, &limits).unwrap_err();
@@ -545,8 +544,7 @@ mod tests {
         for name in ["../x", "/x", "a//b", "a/./b", "a\\b", "c:x", "", "a\nb", "nul ", "x."] {
             assert!(write(&[Packed::stored(name, Vec::new()).unwrap()]).is_err(), "{name:?}");
         }
-        let twice =
-            [Packed::stored("a/B", Vec::new()).unwrap(), Packed::stored("a/b", Vec::new()).unwrap()];
+        let twice = [Packed::stored("a/B", Vec::new()).unwrap(), Packed::stored("a/b", Vec::new()).unwrap()];
         assert!(write(&twice).unwrap_err().to_string().contains("same name"));
     }
 

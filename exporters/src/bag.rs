@@ -74,7 +74,9 @@ mod tests {
             ("data/b".to_owned(), Vec::new()),
         ]);
         let text = manifest(&files);
-        assert!(text.starts_with("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  data/100%25.txt\n"));
+        assert!(text.starts_with(
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  data/100%25.txt\n"
+        ));
         let entries = parse_manifest(&text).unwrap();
         assert_eq!(entries.keys().collect::<Vec<_>>(), files.keys().collect::<Vec<_>>());
         assert_eq!(parse_manifest("abc  data/x\n"), Err(1));

@@ -72,25 +72,24 @@ impl Envelope {
     pub(crate) fn to_sigstore(&self) -> Result<Vec<u8>, serde_json::Error> {
         line(&SigstoreBundle {
             media_type: SIGSTORE_MEDIA_TYPE,
-            verification_material: VerificationMaterial {
-                public_key: PublicKeyHint { hint: self.key_id() },
-            },
+            verification_material: VerificationMaterial { public_key: PublicKeyHint { hint: self.key_id() } },
             dsse_envelope: self,
         })
     }
 
     /// Reads an envelope; `Err` says what is wrong with it.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(bytes).map_err(|error| format!("not a DSSE envelope with one signature: {error}"))
+        serde_json::from_slice(bytes)
+            .map_err(|error| format!("not a DSSE envelope with one signature: {error}"))
     }
 
     /// Returns the payload, its type and the signature.
     pub(crate) fn parts(&self) -> Result<(Vec<u8>, &str, [u8; 64]), String> {
         let payload = STANDARD.decode(&self.payload).map_err(|error| format!("payload: {error}"))?;
         let signature = STANDARD.decode(&self.signature().sig).map_err(|error| format!("sig: {error}"))?;
-        let signature = signature
-            .try_into()
-            .map_err(|bytes: Vec<u8>| format!("sig: an Ed25519 signature has 64 bytes, this has {}", bytes.len()))?;
+        let signature = signature.try_into().map_err(|bytes: Vec<u8>| {
+            format!("sig: an Ed25519 signature has 64 bytes, this has {}", bytes.len())
+        })?;
         Ok((payload, &self.payload_type, signature))
     }
 
@@ -107,8 +106,7 @@ impl Envelope {
 
 /// Writes the pre-authentication encoding, the bytes that are signed.
 pub(crate) fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let mut out =
-        format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
+    let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     out.extend(payload);
     out
 }

@@ -94,7 +94,10 @@ pub fn integers_only(value: &Value) -> Value {
         Value::Number(number) if number.as_i64().is_none() => json!(decimal(number)),
         Value::Array(items) => Value::Array(
             // Elements keep their places.
-            items.iter().map(|item| if item.is_null() { json!("null") } else { integers_only(item) }).collect(),
+            items
+                .iter()
+                .map(|item| if item.is_null() { json!("null") } else { integers_only(item) })
+                .collect(),
         ),
         Value::Object(members) => Value::Object(
             members
@@ -147,17 +150,18 @@ fn asked(action: &Action) -> Value {
 fn provenance(action: &Action, state: &State) -> (Value, Option<Trust>) {
     let mut sources = Vec::new();
     let mut lowest: Option<Trust> = None;
-    let mut add = |trust: Trust, kind: &str, name: Option<&str>, uri: Option<&str>, digest: Option<&str>, via| {
-        lowest = lowest.max(Some(trust));
-        let mut object = Object::default();
-        object.text("kind", Some(kind));
-        object.text("trust", Some(trust.as_str()));
-        object.text("name", name);
-        object.text("uri", uri);
-        object.text("digest", digest);
-        object.int("via", via);
-        sources.push(object.value());
-    };
+    let mut add =
+        |trust: Trust, kind: &str, name: Option<&str>, uri: Option<&str>, digest: Option<&str>, via| {
+            lowest = lowest.max(Some(trust));
+            let mut object = Object::default();
+            object.text("kind", Some(kind));
+            object.text("trust", Some(trust.as_str()));
+            object.text("name", name);
+            object.text("uri", uri);
+            object.text("digest", digest);
+            object.int("via", via);
+            sources.push(object.value());
+        };
     for own in &action.provenance {
         add(own.trust, &own.kind, own.name.as_deref(), own.uri.as_deref(), own.digest.as_deref(), None);
     }

@@ -186,7 +186,9 @@ pub enum ReplayError {
         source: LedgerError,
     },
     /// The range is not in the ledger.
-    #[error("entries {first}..{end} are not in the ledger, which has {size} entries; choose a range within 0..{size}")]
+    #[error(
+        "entries {first}..{end} are not in the ledger, which has {size} entries; choose a range within 0..{size}"
+    )]
     Range {
         /// First entry asked for.
         first: u64,
@@ -246,7 +248,8 @@ pub fn replay_with(
         }
     }
     let origin = Origin { origin: ledger.origin().to_owned(), root: hex::encode(root.0) };
-    let run = replay_records(&origin, &records, &Scope { end_seq: Some(end), ..scope.clone() }, policy, options)?;
+    let run =
+        replay_records(&origin, &records, &Scope { end_seq: Some(end), ..scope.clone() }, policy, options)?;
     progress(end, end);
     Ok(run)
 }
@@ -267,7 +270,8 @@ pub fn replay_records(
     }
     let in_range = |record: &&Record| (first..end).contains(&record.seq);
     if let Some(trace) = scope.trace {
-        let of_trace = |record: &Record| record.event.as_ref().is_some_and(|event| event.trace_id == Some(trace));
+        let of_trace =
+            |record: &Record| record.event.as_ref().is_some_and(|event| event.trace_id == Some(trace));
         if !records.iter().filter(in_range).any(of_trace) {
             return Err(ReplayError::NoTrace { trace, first, end });
         }
@@ -275,7 +279,8 @@ pub fn replay_records(
     let until = records.partition_point(|record| record.seq < end);
     let records = records.get(..until).unwrap_or(records);
     let threads = options.threads.or_else(|| std::thread::available_parallelism().ok());
-    let points = evaluate::points(records, first, scope.trace.as_ref(), policy, threads.map_or(1, NonZeroUsize::get))?;
+    let points =
+        evaluate::points(records, first, scope.trace.as_ref(), policy, threads.map_or(1, NonZeroUsize::get))?;
     let header = RunHeader {
         origin: origin.origin.clone(),
         first_seq: first,
@@ -312,7 +317,9 @@ fn digest(header: &RunHeader, points: &[Replayed]) -> Digest {
         hasher.update(b"\n");
     };
     line(serde_json::to_value(header));
-    points.iter().for_each(|point| line(serde_json::to_value(point)));
+    for point in points {
+        line(serde_json::to_value(point));
+    }
     Digest(hasher.finalize().into())
 }
 

@@ -185,7 +185,8 @@ impl State {
         if control.get("on").and_then(Value::as_bool) == Some(false) {
             self.controls.remove(name);
         } else if self.controls.len() < CONTROLS_MAX || self.controls.contains_key(name) {
-            self.controls.insert(name.to_owned(), crate::input::integers_only(&Value::Object(control.clone())));
+            self.controls
+                .insert(name.to_owned(), crate::input::integers_only(&Value::Object(control.clone())));
         }
     }
 
@@ -209,7 +210,9 @@ impl State {
     pub(crate) fn document(&self, action: &Action) -> Value {
         let trace = action.trace_id.and_then(|trace| self.traces.map.get(&trace)).map(|(_, trace)| trace);
         let same_tool = trace
-            .filter(|trace| action.kind == ActionKind::Tool && trace.last_tool.as_deref() == Some(&action.name))
+            .filter(|trace| {
+                action.kind == ActionKind::Tool && trace.last_tool.as_deref() == Some(&action.name)
+            })
             .map_or(0, |trace| trace.same_tool);
         let none = TraceState::default();
         let trace = trace.unwrap_or(&none);
@@ -285,7 +288,9 @@ impl AgentState {
     fn window(&self, at_ns: u64, minutes: u64) -> Counters {
         let now = at_ns / MINUTE_NS;
         let mut sum = Counters::default();
-        for counters in self.minutes.range(now.saturating_sub(minutes - 1)..=now).map(|(_, counters)| counters) {
+        for counters in
+            self.minutes.range(now.saturating_sub(minutes - 1)..=now).map(|(_, counters)| counters)
+        {
             sum.tool_calls = sum.tool_calls.saturating_add(counters.tool_calls);
             for (currency, nano) in &counters.spent_nano.0 {
                 sum.spent_nano.add_nano(currency, *nano);

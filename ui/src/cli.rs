@@ -25,7 +25,7 @@ Examples:
   verdict init                                    create ./verdict-ledger
   verdict ingest traces.json agent-log.jsonl      add recorded traffic
   verdict policy publish policies/v2 --activate   store a policy version and put it in force
-  verdict replay diff --from v1 --to v2           what would have been decided otherwise?
+  verdict replay diff --from shop@1 --to shop@2           what would have been decided otherwise?
   verdict export evidence --trace ID --out e.zip  a signed bundle for an auditor
   verdict verify e.zip --key auditor.keys         check it, without the ledger
   verdict serve                                   web interface and OTLP/HTTP on 127.0.0.1:7878
@@ -71,6 +71,10 @@ pub(crate) enum Format {
     Json,
     /// Markdown for a pull-request comment (replay diff).
     Markdown,
+    /// A picture (trace graph).
+    Svg,
+    /// Graphviz (trace graph).
+    Dot,
 }
 
 impl Format {
@@ -80,6 +84,8 @@ impl Format {
             Self::Human => "human",
             Self::Json => "json",
             Self::Markdown => "markdown",
+            Self::Svg => "svg",
+            Self::Dot => "dot",
         }
     }
 }

@@ -255,7 +255,7 @@ impl From<PolicyError> for CliError {
 impl From<BundleError> for CliError {
     fn from(error: BundleError) -> Self {
         match &error {
-            BundleError::Io { source, path } => Self::io("cannot read", path, source),
+            BundleError::Read { source, path } => Self::io("cannot read", path, source),
             _ => Self::of(Kind::Unusable, &error)
                 .hint("a bundle is a directory or .tar.gz with verdict.toml and policy/*.rego"),
         }
@@ -271,7 +271,7 @@ impl From<RegistryError> for CliError {
             RegistryError::Bundle { reference, source } => Self::from(source).at(reference),
             RegistryError::Unknown { .. } | RegistryError::Ambiguous { .. } | RegistryError::Reference { .. } => {
                 Self::of(Kind::Unusable, &error)
-                    .hint("see `verdict policy list`; a policy is named name@version, version, digest, `active`, or a path with a `/`")
+                    .hint("see `verdict policy list`; a policy is named name@version, digest (its first 8 digits do), `active`, or a path with a `/`")
             }
             RegistryError::NoneActive { .. } => {
                 Self::of(Kind::Unusable, &error).hint("run `verdict policy activate REF`")

@@ -8,16 +8,17 @@ for (const element of document.querySelectorAll("[data-copy]")) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "copy";
-  button.textContent = "copy";
+  button.textContent = "⧉";
+  button.title = "Copy";
   button.setAttribute("aria-label", `Copy ${copyable(element).slice(0, 60)}`);
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(copyable(element));
-      button.textContent = "copied";
+      button.textContent = "✓";
     } catch {
-      button.textContent = "failed";
+      button.textContent = "✗";
     }
-    setTimeout(() => { button.textContent = "copy"; }, 1500);
+    setTimeout(() => { button.textContent = "⧉"; }, 1500);
   });
   if (element.tagName === "PRE") element.append(button);
   else element.after(button);

@@ -120,10 +120,10 @@ fn outcome(page: &mut Page, diff: &Diff, verdict: &Verdict) {
     }
     for check in verdict.checks.iter().filter(|check| check.fired) {
         page.line(&format!(
-            "  {:<4}  {} {} (allowed: {})",
+            "  {:<4}  {}: {} (allowed: {})",
             check.action.as_str(),
-            counted(check.points, "decision"),
             check.measure.as_str(),
+            counted(check.points, "decision"),
             check.max
         ));
     }
@@ -151,10 +151,7 @@ fn reproduction(page: &mut Page, diff: &Diff) {
 /// Says in a sentence how a bundle does against the decisions that name it.
 pub(super) fn reproduced(check: &Reproduction) -> String {
     if check.checked == 0 {
-        return format!(
-            "nothing to reproduce: no recorded decision names this bundle ({} name another or none, {} not recorded)",
-            check.other, check.unrecorded
-        );
+        return "no recorded decision names this bundle by its digest: nothing to reproduce".to_owned();
     }
     let mut text = format!("{} of {} recorded decisions reproduced", check.reproduced, check.checked);
     if check.not_evaluated > 0 {
@@ -221,21 +218,21 @@ fn patterns(page: &mut Page, diff: &Diff) {
             format!("{} -> {}", shape.from, shape.to)
         };
         let line = format!(
-            "  {:<12} {:>5} x  {} {}{agent}: {effects}",
-            clip(shape.class.as_str(), 12),
+            "  {:<19} {:>5} x  {} {}{agent}: {effects}",
+            shape.class,
             pattern.weight.points,
             shape.kind.as_str(),
             visible(&shape.name),
         );
         page.styled(&line, class_style(shape.class));
         for blame in shape.blame.iter().take(BLAME_ROWS_MAX) {
-            page.line(&format!("                        {}", blamed(diff, blame)));
+            page.line(&format!("                               {}", blamed(diff, blame)));
         }
         if shape.blame.len() > BLAME_ROWS_MAX {
             let rest = shape.blame.len() - BLAME_ROWS_MAX;
-            page.line(&format!("                        … and {rest} more rules"));
+            page.line(&format!("                               … and {rest} more rules"));
         }
-        page.line(&format!("                        smallest: {}", place_of(&pattern.example)));
+        page.line(&format!("                               smallest: {}", place_of(&pattern.example)));
     }
     page.more(diff.patterns.len(), "  ");
 }
@@ -268,10 +265,9 @@ fn rules(page: &mut Page, diff: &Diff) {
         ("rule", Align::Left),
         ("loosened", Align::Right),
         ("tightened", Align::Right),
-        ("obligations", Align::Right),
-        ("rule", Align::Right),
-        ("from", Align::Left),
-        ("to", Align::Left),
+        ("oblig.", Align::Right),
+        ("other", Align::Right),
+        ("stands at", Align::LeftKeepEnd),
     ]);
     for row in diff.rules.iter().take(LIST_ROWS_MAX) {
         let [from, to] = standing(row);
@@ -281,8 +277,10 @@ fn rules(page: &mut Page, diff: &Diff) {
             row.count(Class::Tightened).to_string(),
             row.count(Class::ObligationsChanged).to_string(),
             row.count(Class::RuleChanged).to_string(),
-            from,
-            to,
+            match (from.as_str(), to.as_str()) {
+                (_, "-") if from != "-" => format!("{from} (from only)"),
+                _ => to,
+            },
         ]);
     }
     page.table(&table, "  ");

@@ -84,10 +84,10 @@ fn head(diff: &Diff, verdict: &Verdict) -> String {
     }
     for check in verdict.checks.iter().filter(|check| check.fired) {
         out.push_str(&format!(
-            "- {}: {} {} (allowed: {})\n",
+            "- {}: {}, {} (allowed: {})\n",
             check.action.as_str(),
-            counted(check.points, "decision"),
             check.measure.as_str(),
+            counted(check.points, "decision"),
             check.max
         ));
     }
@@ -167,7 +167,7 @@ fn rules(diff: &Diff) -> String {
         return String::new();
     }
     let mut out = "### Which rules did it\n\n\
-                   | rule | loosened | tightened | obligations | rule | from | to |\n\
+                   | rule | loosened | tightened | obligations | other rule | from | to |\n\
                    |---|--:|--:|--:|--:|---|---|\n"
         .to_owned();
     let lines = diff.rules.iter().map(|row| {

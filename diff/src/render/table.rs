@@ -1,12 +1,14 @@
 //! Aligned columns for terminals.
 
-use super::text::{clip, columns};
+use super::text::{clip, clip_start, columns};
 
 /// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     /// Text.
     Left,
+    /// Text whose end says most, such as `file:line`; it is cut at its beginning.
+    LeftKeepEnd,
     /// Numbers.
     Right,
 }
@@ -56,13 +58,13 @@ impl Table {
     fn line(&self, row: &[String], widths: &[usize]) -> String {
         let mut out = String::new();
         for (index, ((cell, width), align)) in row.iter().zip(widths).zip(&self.align).enumerate() {
-            let cell = clip(cell, *width);
+            let cell = if *align == Align::LeftKeepEnd { clip_start(cell, *width) } else { clip(cell, *width) };
             let pad = " ".repeat(width.saturating_sub(columns(&cell)));
             if index > 0 {
                 out.push_str(&" ".repeat(GAP));
             }
             match align {
-                Align::Left => {
+                Align::Left | Align::LeftKeepEnd => {
                     out.push_str(&cell);
                     out.push_str(&pad);
                 }

@@ -72,6 +72,15 @@ pub fn clip(text: &str, max: usize) -> String {
     out
 }
 
+/// Cuts text at its beginning.
+pub(crate) fn clip_start(text: &str, max: usize) -> String {
+    if columns(text) <= max && text.chars().count() <= max.saturating_mul(4) {
+        return text.to_owned();
+    }
+    let backwards: String = text.chars().rev().collect();
+    clip(&backwards, max).chars().rev().collect()
+}
+
 /// Writes a time in seconds, UTC.
 pub fn time(ns: u64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(ns))
@@ -149,6 +158,7 @@ mod tests {
         assert_eq!(clip("日本語", 5), "日本…");
         assert_eq!(columns(&clip("日本語", 4)), 3);
         assert_eq!(clip("abc", 3), "abc");
+        assert_eq!(clip_start("policy/limits.rego:7", 10), "…ts.rego:7");
         assert_eq!(clip(&"\u{301}".repeat(1_000), 3).chars().count(), 13);
     }
 

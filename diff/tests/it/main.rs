@@ -1,5 +1,5 @@
 //! Integration tests of the diff crate.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod blame;
 mod gate;

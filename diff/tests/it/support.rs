@@ -43,7 +43,7 @@ pub(crate) fn point(key: u64, name: &str) -> Point {
     Point {
         key,
         trace_id: Some(TraceId([u8::try_from(key % 3 + 1).unwrap(); 16])),
-        agent: Some(if key % 2 == 0 { "support-agent" } else { "ops-agent" }.to_owned()),
+        agent: Some(if key.is_multiple_of(2) { "support-agent" } else { "ops-agent" }.to_owned()),
         tenant: None,
         kind: ActionKind::Tool,
         name: name.to_owned(),

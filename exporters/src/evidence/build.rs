@@ -89,7 +89,9 @@ pub enum ExportError {
     #[error("the bundle key is the log key; one key must not sign two kinds of statements, so make another")]
     SharedKey,
     /// The bundle would be larger than verifiers accept by default.
-    #[error("the bundle would have {files} files, verifiers accept {limit}; export a range instead of a trace, or a smaller range")]
+    #[error(
+        "the bundle would have {files} files, verifiers accept {limit}; export a range instead of a trace, or a smaller range"
+    )]
     TooManyFiles {
         /// Files in the bundle.
         files: u64,
@@ -105,7 +107,9 @@ pub enum ExportError {
         detail: String,
     },
     /// The material does not hold; nothing was signed.
-    #[error("the ledger's own data fails the check `{check}`: {detail}; nothing was signed, run `verdict verify`")]
+    #[error(
+        "the ledger's own data fails the check `{check}`: {detail}; nothing was signed, run `verdict verify`"
+    )]
     Unsound {
         /// Check.
         check: &'static str,
@@ -173,7 +177,10 @@ pub fn build(material: &Material, options: &ExportOptions<'_>) -> Result<Built, 
     files.insert("data/verification.json".into(), verification(&checks, &predicate, &log_key, &bundle_key)?);
     let transcript = Transcript::of(material, draft.decisions());
     if let Some(transcript) = &transcript {
-        files.insert("data/replay/transcript.json".into(), json_file("data/replay/transcript.json", transcript)?);
+        files.insert(
+            "data/replay/transcript.json".into(),
+            json_file("data/replay/transcript.json", transcript)?,
+        );
     }
     let report = report::Input {
         predicate: &predicate,
@@ -185,11 +192,11 @@ pub fn build(material: &Material, options: &ExportOptions<'_>) -> Result<Built, 
         log_key: &log_key,
         bundle_key: &bundle_key,
     };
-    let html = report::render(&report)
-        .map_err(|detail| ExportError::Render { file: "data/report.html", detail })?;
+    let html =
+        report::render(&report).map_err(|detail| ExportError::Render { file: "data/report.html", detail })?;
     files.insert("data/report.html".into(), html.into_bytes());
     files.insert("data/verify.html".into(), VERIFY_PAGE.as_bytes().to_vec());
-    seal(files, &mut predicate, &draft, options).map(|(bytes, name)| Built {
+    seal(&files, &mut predicate, &draft, options).map(|(bytes, name)| Built {
         digest: Digest::of(&bytes),
         bytes,
         name,
@@ -331,7 +338,10 @@ impl Draft {
             lines.extend(json_line("data/log/keys.jsonl", key)?);
         }
         files.insert("data/log/keys.jsonl".into(), lines);
-        files.insert("data/log/policy.tlog-policy".into(), format!("log {log_key}\nquorum none\n").into_bytes());
+        files.insert(
+            "data/log/policy.tlog-policy".into(),
+            format!("log {log_key}\nquorum none\n").into_bytes(),
+        );
         files.insert("data/compliance/controls.csv".into(), compliance::to_csv(&self.controls).into_bytes());
         let oscal = compliance::to_oscal(
             &self.controls,
@@ -344,11 +354,12 @@ impl Draft {
                 events_sha256: &events_sha256,
             },
         );
-        const OSCAL: &str = "data/compliance/oscal-assessment-results.json";
         files.insert(OSCAL.into(), json_file(OSCAL, &oscal)?);
         Ok(files)
     }
 }
+
+const OSCAL: &str = "data/compliance/oscal-assessment-results.json";
 
 /// Splits the disclosures of an entry into those that are shown and the list of what is not.
 fn choose(
@@ -448,15 +459,15 @@ fn json_file(file: &'static str, value: &impl Serialize) -> Result<Vec<u8>, Expo
 }
 
 fn json_line(file: &'static str, value: &impl Serialize) -> Result<Vec<u8>, ExportError> {
-    let mut bytes = serde_json::to_vec(value)
-        .map_err(|error| ExportError::Render { file, detail: error.to_string() })?;
+    let mut bytes =
+        serde_json::to_vec(value).map_err(|error| ExportError::Render { file, detail: error.to_string() })?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
 /// Adds the tag files, signs, and packs.
 fn seal(
-    data: Files,
+    data: &Files,
     predicate: &mut Predicate,
     draft: &Draft,
     options: &ExportOptions<'_>,
@@ -470,19 +481,19 @@ fn seal(
     };
     let mut tags = Files::new();
     tags.insert(verify::BAGIT.into(), bag::DECLARATION.as_bytes().to_vec());
-    tags.insert(verify::BAG_INFO.into(), info.to_text(&data).into_bytes());
-    tags.insert(verify::MANIFEST.into(), bag::manifest(&data).into_bytes());
+    tags.insert(verify::BAG_INFO.into(), info.to_text(data).into_bytes());
+    tags.insert(verify::MANIFEST.into(), bag::manifest(data).into_bytes());
     tags.insert(verify::README.into(), report::readme(predicate).into_bytes());
 
     let mut packed = BTreeMap::new();
-    for (name, content) in &data {
+    for (name, content) in data {
         let member = Packed::deflated(format!("{base}/{name}"), content.clone())?;
         if member.method() == archive::Method::Deflate {
             predicate.deflated.insert(name.clone(), hex::encode(Sha256::digest(member.bytes())));
         }
         packed.insert(name, member);
     }
-    let subject = tags.iter().chain(&data).map(|(name, content)| Subject {
+    let subject = tags.iter().chain(data).map(|(name, content)| Subject {
         name: name.clone(),
         digest: Sha256Hex { sha256: hex::encode(Sha256::digest(content)) },
     });

@@ -33,6 +33,9 @@ pub struct Check {
     pub detail: String,
 }
 
+/// What a check saw when everything holds, in words, or where it went wrong.
+pub(crate) type Checked = Result<((), String), Fault>;
+
 /// Where and how a check went wrong.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {

@@ -42,7 +42,8 @@ impl Query {
     }
 
     fn count(self, facts: &[Facts], redactions: u64) -> u64 {
-        let count = |matches: &dyn Fn(&Facts) -> bool| facts.iter().filter(|entry| matches(entry)).count() as u64;
+        let count =
+            |matches: &dyn Fn(&Facts) -> bool| facts.iter().filter(|entry| matches(entry)).count() as u64;
         match self {
             Self::All => facts.len() as u64,
             Self::Types(types) => count(&|entry| types.contains(&entry.kind.as_str())),
@@ -50,7 +51,9 @@ impl Query {
                 let pointer = format!("/{}", member.replace('.', "/"));
                 count(&|entry| entry.is_event() && entry.has(&pointer))
             }
-            Self::Effects(effects) => count(&|entry| entry.effect().is_some_and(|effect| effects.contains(&effect))),
+            Self::Effects(effects) => {
+                count(&|entry| entry.effect().is_some_and(|effect| effects.contains(&effect)))
+            }
             Self::HumanDecisions => count(&|entry| {
                 entry.text("/decision/by/kind") == Some("human") || any(entry, "/links", "rel", &["approves"])
             }),
@@ -64,7 +67,9 @@ impl Query {
 
 fn any(entry: &Facts, list: &str, member: &str, values: &[&str]) -> bool {
     let items = entry.body.pointer(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    items.iter().any(|item| item.get(member).and_then(Value::as_str).is_some_and(|value| values.contains(&value)))
+    items
+        .iter()
+        .any(|item| item.get(member).and_then(Value::as_str).is_some_and(|value| values.contains(&value)))
 }
 
 /// One control and what the log has for it.
@@ -154,7 +159,10 @@ pub(crate) fn rows(facts: &[Facts], redactions: u64) -> Vec<Row> {
 pub(crate) fn to_csv(rows: &[Row]) -> String {
     let mut out = "framework,control,topic,evidence_query,count,supported_by\n".to_owned();
     for row in rows {
-        csv_row(&mut out, &[row.framework, row.id, row.topic, &row.query, &row.entries.to_string(), row.supports]);
+        csv_row(
+            &mut out,
+            &[row.framework, row.id, row.topic, &row.query, &row.entries.to_string(), row.supports],
+        );
     }
     out
 }
@@ -240,7 +248,8 @@ fn control_id(id: &str) -> String {
 
 /// Makes a name-based UUID (version 5 layout over SHA-256), so that equal bundles have equal ids.
 fn uuid(seed: &str, name: &str) -> String {
-    let digest: [u8; 32] = Sha256::new().chain_update(seed).chain_update([0]).chain_update(name).finalize().into();
+    let digest: [u8; 32] =
+        Sha256::new().chain_update(seed).chain_update([0]).chain_update(name).finalize().into();
     let mut bytes = [0u8; 16];
     bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     let mut number = u128::from_be_bytes(bytes);

@@ -11,7 +11,7 @@ use verdict_ledger::disclosure::{self, Disclosure};
 use verdict_ledger::merkle::{self, Hash};
 use verdict_ledger::note::{Checkpoint, NoteError, SignedNote, TlogProof, VerifierKey};
 
-use super::check::{Checks, Fault};
+use super::check::{Checked, Checks, Fault};
 use super::facts::{self, Facts};
 use super::proof::range_root;
 use super::{policies, redaction};
@@ -75,8 +75,8 @@ impl Content<'_> {
     fn checkpoint(&self) -> Result<(Checkpoint, String), Fault> {
         let text = self.text(CHECKPOINT)?;
         let note = SignedNote::parse(text).map_err(|error| Fault::failed(CHECKPOINT, error.to_string()))?;
-        let claimed =
-            Checkpoint::from_text(&note.text).map_err(|error| Fault::failed(CHECKPOINT, error.to_string()))?;
+        let claimed = Checkpoint::from_text(&note.text)
+            .map_err(|error| Fault::failed(CHECKPOINT, error.to_string()))?;
         let named = &self.predicate.checkpoint;
         if claimed.origin != self.predicate.origin
             || claimed.size.to_string() != named.size
@@ -85,7 +85,9 @@ impl Content<'_> {
             return Err(Fault::failed(CHECKPOINT, "is not the checkpoint that the signed statement names"));
         }
         if self.log_keys.is_empty() {
-            return Err(Fault::not_run("no log key was given, so nothing says that the log made this checkpoint"));
+            return Err(Fault::not_run(
+                "no log key was given, so nothing says that the log made this checkpoint",
+            ));
         }
         let mut signed_by = None;
         for key in self.log_keys {
@@ -172,7 +174,7 @@ impl Content<'_> {
         &self,
         checkpoint: Option<&Checkpoint>,
         facts: Option<&[Facts]>,
-    ) -> Result<((), String), Fault> {
+    ) -> Checked {
         // Without the log's signature the proofs still hold against the root that the exporter signed.
         let claimed;
         let checkpoint = if let Some(checkpoint) = checkpoint {
@@ -184,7 +186,9 @@ impl Content<'_> {
         };
         let facts = needs(facts, "entries")?;
         let wanted: BTreeSet<u64> = match self.predicate.selection {
-            SelectionRef::Range { .. } => [facts.first(), facts.last()].into_iter().flatten().map(|e| e.seq).collect(),
+            SelectionRef::Range { .. } => {
+                [facts.first(), facts.last()].into_iter().flatten().map(|e| e.seq).collect()
+            }
             SelectionRef::Trace { .. } => facts.iter().map(|entry| entry.seq).collect(),
         };
         let mut proofs = BTreeMap::new();
@@ -193,28 +197,35 @@ impl Content<'_> {
         }
         if let Some(extra) = self.files.keys().find(|name| {
             name.strip_prefix(PROOFS).is_some_and(|rest| {
-                !rest.strip_suffix(".tlog-proof").and_then(|seq| seq.parse().ok()).is_some_and(|seq| wanted.contains(&seq))
+                !rest
+                    .strip_suffix(".tlog-proof")
+                    .and_then(|seq| seq.parse().ok())
+                    .is_some_and(|seq| wanted.contains(&seq))
             })
         }) {
             return Err(Fault::failed(extra, "is a proof of nothing in this bundle"));
         }
         for entry in facts {
             let Some(proof) = proofs.get(&entry.seq) else { continue };
-            merkle::verify_inclusion(entry.seq, checkpoint.size, &entry.leaf, proof, &checkpoint.root).map_err(
-                |error| Fault::failed(EVENTS, format!("entry {}: {error}", entry.seq)).at(entry.seq),
-            )?;
+            merkle::verify_inclusion(entry.seq, checkpoint.size, &entry.leaf, proof, &checkpoint.root)
+                .map_err(|error| {
+                    Fault::failed(EVENTS, format!("entry {}: {error}", entry.seq)).at(entry.seq)
+                })?;
         }
         let n = facts.len();
         if let (SelectionRef::Trace { .. }, _) | (_, None) = (&self.predicate.selection, facts.first()) {
             return Ok(((), format!("{n} inclusion proofs lead to the root of the checkpoint")));
         }
-        let edge = |entry: Option<&Facts>| entry.and_then(|entry| proofs.get(&entry.seq)).map_or(&[][..], Vec::as_slice);
+        let edge = |entry: Option<&Facts>| {
+            entry.and_then(|entry| proofs.get(&entry.seq)).map_or(&[][..], Vec::as_slice)
+        };
         let first = facts.first().map_or(0, |entry| entry.seq);
         let leaves: Vec<Hash> = facts.iter().map(|entry| entry.leaf).collect();
         let root = range_root(first, &leaves, checkpoint.size, edge(facts.first()), edge(facts.last()))
             .map_err(|error| Fault::failed(EVENTS, error.to_string()))?;
         if root != checkpoint.root {
-            let detail = "the entries between the first and the last do not lead to the root of the checkpoint";
+            let detail =
+                "the entries between the first and the last do not lead to the root of the checkpoint";
             return Err(Fault::failed(EVENTS, detail));
         }
         Ok(((), format!("{n} entries without a gap lead to the root of the checkpoint")))
@@ -232,7 +243,10 @@ impl Content<'_> {
             return Err(fail(&format!("proves entry {}", proof.index)));
         }
         if Some(proof.checkpoint.as_bytes()) != self.files.get(CHECKPOINT).map(Vec::as_slice) {
-            return Err(fail(&format!("is against another checkpoint than that of {} entries", checkpoint.size)));
+            return Err(fail(&format!(
+                "is against another checkpoint than that of {} entries",
+                checkpoint.size
+            )));
         }
         Ok(proof.hashes)
     }
@@ -255,7 +269,8 @@ impl Content<'_> {
         for entry in facts {
             let given = by_seq.remove(&entry.seq).unwrap_or_default();
             let body = entry.body.as_object().cloned().unwrap_or_default();
-            let fail = |why: String| Fault::failed(DISCLOSURES, format!("entry {}: {why}", entry.seq)).at(entry.seq);
+            let fail =
+                |why: String| Fault::failed(DISCLOSURES, format!("entry {}: {why}", entry.seq)).at(entry.seq);
             let withheld = merge(body, &given).map_err(fail)?;
             disclosed.given += given.len() as u64;
             disclosed.withheld.extend(withheld.into_iter().map(|member| (entry.seq, member)));
@@ -269,20 +284,23 @@ impl Content<'_> {
     }
 
     /// `redactions.csv` lists exactly what the entries commit to and the bundle does not hold.
-    fn redactions(&self, disclosed: Option<&Disclosed>) -> Result<((), String), Fault> {
+    fn redactions(&self, disclosed: Option<&Disclosed>) -> Checked {
         let disclosed = needs(disclosed, "disclosures")?;
         let listed = redaction::parse(self.text(REDACTIONS)?)
             .map_err(|line| Fault::failed(REDACTIONS, format!("line {line} is not a redaction")))?;
         let differs = |pair: &&(u64, String)| !listed.contains(*pair) || !disclosed.withheld.contains(*pair);
         if let Some((seq, member)) = listed.union(&disclosed.withheld).find(differs) {
-            let detail = format!("entry {seq}: `{}` is listed but not withheld, or the reverse", member.escape_default());
+            let detail = format!(
+                "entry {seq}: `{}` is listed but not withheld, or the reverse",
+                member.escape_default()
+            );
             return Err(Fault::failed(REDACTIONS, detail).at(*seq));
         }
         Ok(((), format!("{} withheld or erased values, each listed", listed.len())))
     }
 
     /// `index.csv` is what the entries say.
-    fn index(&self, facts: Option<&[Facts]>) -> Result<((), String), Fault> {
+    fn index(&self, facts: Option<&[Facts]>) -> Checked {
         let facts = needs(facts, "entries")?;
         let want = facts::index_csv(facts);
         let got = self.text(INDEX)?;
@@ -295,16 +313,14 @@ impl Content<'_> {
     }
 
     /// The counts that the exporter signed are those of the content.
-    fn counts(
-        &self,
-        facts: Option<&[Facts]>,
-        disclosed: Option<&Disclosed>,
-    ) -> Result<((), String), Fault> {
+    fn counts(&self, facts: Option<&[Facts]>, disclosed: Option<&Disclosed>) -> Checked {
         let disclosed = needs(disclosed, "disclosures")?;
-        let counts =
-            facts::count(needs(facts, "entries")?, disclosed.given, disclosed.withheld.len() as u64);
+        let counts = facts::count(needs(facts, "entries")?, disclosed.given, disclosed.withheld.len() as u64);
         if counts != self.predicate.counts {
-            return Err(Fault::failed("signature.dsse.json", "the signed counts are not those of the content"));
+            return Err(Fault::failed(
+                "signature.dsse.json",
+                "the signed counts are not those of the content",
+            ));
         }
         Ok(((), "the signed counts are those of the content".to_owned()))
     }

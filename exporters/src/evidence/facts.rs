@@ -24,7 +24,8 @@ impl Facts {
     /// Reads an entry; `Err` says what is wrong with it.
     pub(crate) fn read(entry: &[u8]) -> Result<Self, String> {
         let view = EntryView::parse(entry).map_err(|error| error.to_string())?;
-        let seq = view.seq.parse().map_err(|_| format!("`{}` is not a position", view.seq.escape_default()))?;
+        let seq =
+            view.seq.parse().map_err(|_| format!("`{}` is not a position", view.seq.escape_default()))?;
         let body = serde_json::from_str(view.body.get()).map_err(|error| format!("body: {error}"))?;
         Ok(Self {
             seq,
@@ -90,8 +91,19 @@ pub(crate) fn decisions_by_policy(facts: &[Facts]) -> BTreeMap<String, u64> {
 
 /// Columns of `data/index.csv`.
 const COLUMNS: [&str; 13] = [
-    "seq", "ts", "type", "trace_id", "span_id", "agent", "kind", "name", "effect", "rules", "outcome",
-    "policy_digest", "leaf_sha256",
+    "seq",
+    "ts",
+    "type",
+    "trace_id",
+    "span_id",
+    "agent",
+    "kind",
+    "name",
+    "effect",
+    "rules",
+    "outcome",
+    "policy_digest",
+    "leaf_sha256",
 ];
 
 /// Writes `data/index.csv`: what the entries say in the clear, for spreadsheets.

@@ -39,7 +39,9 @@ pub enum MaterialError {
     #[error("the checkpoint of the ledger cannot be read")]
     Checkpoint(#[source] NoteError),
     /// The range is not below the checkpoint.
-    #[error("entries {first} to {end} (exclusive) are not a range of the {size} entries that the checkpoint covers")]
+    #[error(
+        "entries {first} to {end} (exclusive) are not a range of the {size} entries that the checkpoint covers"
+    )]
     Range {
         /// First position.
         first: u64,
@@ -274,8 +276,6 @@ fn reevaluate(
     policies
         .iter()
         .filter(named)
-        .filter_map(|policy| {
-            Some(Reevaluation { digest: policy.digest, run: run(policy.files.as_ref()?) })
-        })
+        .filter_map(|policy| Some(Reevaluation { digest: policy.digest, run: run(policy.files.as_ref()?) }))
         .collect()
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use verdict_ledger::id::Digest;
 use verdict_replay::policy::Bundle;
+use verdict_replay::policy::registry::{POLICY_ACTIVATED, POLICY_PUBLISHED};
 
-use super::check::Fault;
+use super::check::{Checked, Fault};
 use super::content::Files;
 use super::facts::{self, Facts};
 use crate::statement::Predicate;
@@ -13,7 +14,7 @@ use crate::statement::Predicate;
 const POLICY: &str = "data/policy/";
 
 /// Entry types that say which policy bundle was there and which ruled.
-pub(crate) const POLICY_KINDS: [&str; 2] = ["policy.published", "policy.activated"];
+pub(crate) const POLICY_KINDS: [&str; 2] = [POLICY_PUBLISHED, POLICY_ACTIVATED];
 
 /// Returns where the files of a policy bundle stand.
 pub(crate) fn directory(digest: &Digest) -> String {
@@ -30,8 +31,8 @@ pub(crate) fn subject_of(entry: &Facts) -> Option<Digest> {
     if !is_policy_entry(entry) {
         return None;
     }
-    // INVARIANT: `bundle` is the digest of the content; `archive` only names the bytes that it is stored as.
-    entry.text("/bundle").and_then(|text| text.parse().ok())
+    // `digest` is that of the content; `archive` only names the bytes that it is stored as.
+    entry.text("/digest").and_then(|text| text.parse().ok())
 }
 
 /// Every policy that is said to be here is here, whole, under the digest of its content; no other is.
@@ -39,7 +40,7 @@ pub(crate) fn check(
     files: &Files,
     predicate: &Predicate,
     facts: Option<&[Facts]>,
-) -> Result<((), String), Fault> {
+) -> Checked {
     let mut here: BTreeMap<String, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
     for (name, content) in files {
         let Some(rest) = name.strip_prefix(POLICY) else { continue };
@@ -52,7 +53,8 @@ pub(crate) fn check(
     for policy in &predicate.policies {
         let named = decisions.get(&policy.digest).copied().unwrap_or_default();
         if facts.is_some() && named != policy.decisions {
-            let detail = format!("{named} decisions name {}, the statement says {}", policy.digest, policy.decisions);
+            let detail =
+                format!("{named} decisions name {}, the statement says {}", policy.digest, policy.decisions);
             return Err(Fault::failed("signature.dsse.json", detail));
         }
         if !policy.included {
@@ -64,7 +66,8 @@ pub(crate) fn check(
             .remove(&digest.to_hex())
             .ok_or_else(|| Fault::not_run(format!("the files of policy {digest} are missing or damaged")))?;
         let directory = directory(&digest);
-        let bundle = Bundle::from_files(content).map_err(|error| Fault::failed(&directory, error.to_string()))?;
+        let bundle =
+            Bundle::from_files(content).map_err(|error| Fault::failed(&directory, error.to_string()))?;
         if bundle.digest() != digest {
             return Err(Fault::failed(&directory, format!("its files have the digest {}", bundle.digest())));
         }

@@ -100,7 +100,9 @@ pub(crate) fn render(input: &Input<'_>) -> Result<String, String> {
 fn selection(selection: &SelectionRef) -> String {
     match selection {
         SelectionRef::Range { first, last } => format!("every entry from {first} to {last}"),
-        SelectionRef::Trace { trace_id } => format!("the events of trace {trace_id} and the entries about its policies"),
+        SelectionRef::Trace { trace_id } => {
+            format!("the events of trace {trace_id} and the entries about its policies")
+        }
     }
 }
 
@@ -110,23 +112,25 @@ fn gaps(facts: &[Facts]) -> Vec<String> {
     let mut gaps = Vec::new();
     let mut note = |n: usize, text: &str| {
         if n > 0 {
-            gaps.push(format!("{n} {text}"));
+            gaps.push(format!("{text}: {n}"));
         }
     };
     let acts = |entry: &Facts| matches!(entry.text("/action/kind"), Some("tool" | "data" | "message"));
     note(
         count(&|entry| entry.is_event() && acts(entry) && entry.has("/outcome") && !entry.has("/decision")),
-        "events report an outcome and, in the same statement, no decision",
+        "events that report an outcome and, in the same statement, no decision",
     );
     note(
         count(&|entry| entry.effect().is_some() && entry.policy().is_none()),
-        "recorded decisions name no policy digest, so nobody can decide them again",
+        "recorded decisions that name no policy digest, so that nobody can decide them again",
     );
     note(
-        count(&|entry| entry.effect().is_some() && entry.body.pointer("/decision/enforced") == Some(&Value::Bool(false))),
-        "recorded decisions were not enforced",
+        count(&|entry| {
+            entry.effect().is_some() && entry.body.pointer("/decision/enforced") == Some(&Value::Bool(false))
+        }),
+        "recorded decisions that were not enforced",
     );
-    note(count(&|entry| entry.is_event() && entry.agent().is_none()), "events name no agent");
+    note(count(&|entry| entry.is_event() && entry.agent().is_none()), "events that name no agent");
     gaps
 }
 
@@ -140,7 +144,7 @@ fn row<'a>(
     let values = values.iter().filter(|disclosure| disclosure.name() != "attributes");
     let what = match (entry.text("/action/kind"), entry.text("/action/name")) {
         (Some(kind), Some(name)) => format!("{kind} {name}"),
-        _ => entry.text("/name").or_else(|| entry.text("/bundle")).unwrap_or_default().to_owned(),
+        _ => entry.text("/name").or_else(|| entry.text("/id")).unwrap_or_default().to_owned(),
     };
     let rules = entry.body.pointer("/decision/policy/rules").and_then(Value::as_array);
     let rules: Vec<_> = rules.into_iter().flatten().filter_map(Value::as_str).collect();

@@ -55,8 +55,7 @@ impl Transcript {
         if material.reevaluations.is_empty() {
             return None;
         }
-        let bundles: Vec<_> =
-            material.reevaluations.iter().map(|again| bundle(again, material)).collect();
+        let bundles: Vec<_> = material.reevaluations.iter().map(|again| bundle(again, material)).collect();
         let count = |result: &str| {
             let lines = bundles.iter().flat_map(|bundle: &BundleTranscript| &bundle.decisions);
             lines.filter(|line| line.result == result).count() as u64

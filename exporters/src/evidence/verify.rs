@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use verdict_ledger::merkle::leaf_hash;
 use verdict_ledger::note::VerifierKey;
 
-use super::check::{Check, Checks, Fault, Status};
+use super::check::{Check, Checked, Checks, Fault, Status};
 use super::content::{self, Content, Files};
 use super::facts;
 use crate::archive::{self, ArchiveError, Limits, Member, Method};
@@ -24,8 +24,7 @@ pub(crate) const README: &str = "README.txt";
 pub(crate) const ENVELOPE: &str = "signature.dsse.json";
 pub(crate) const SIGSTORE: &str = "signature.sigstore.json";
 /// The files beside `data/`, in the order of the archive.
-pub(crate) const TAG_FILES: [&str; 7] =
-    [BAGIT, BAG_INFO, MANIFEST, TAG_MANIFEST, README, ENVELOPE, SIGSTORE];
+pub(crate) const TAG_FILES: [&str; 7] = [BAGIT, BAG_INFO, MANIFEST, TAG_MANIFEST, README, ENVELOPE, SIGSTORE];
 /// Tag files that no signed digest covers: the signatures, and the manifest that lists them.
 const UNSIGNED: [&str; 3] = [TAG_MANIFEST, ENVELOPE, SIGSTORE];
 
@@ -111,11 +110,7 @@ impl VerifyError {
 }
 
 /// Verifies a bundle.
-pub fn verify(
-    reader: impl Read,
-    keys: &VerifierKeys,
-    limits: &Limits,
-) -> Result<VerifyReport, VerifyError> {
+pub fn verify(reader: impl Read, keys: &VerifierKeys, limits: &Limits) -> Result<VerifyReport, VerifyError> {
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file at the limit from one beyond it.
     reader.take(limits.archive_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -213,7 +208,7 @@ impl<'a> Bundle<'a> {
     }
 
     /// The seven tag files come first, then files below `data/`, sorted; there is nothing else.
-    fn layout(&self) -> Result<((), String), Fault> {
+    fn layout(&self) -> Checked {
         for (number, want) in TAG_FILES.iter().enumerate() {
             if self.members.get(number).map(|(path, _)| path) != Some(want) {
                 let at = self.members.iter().position(|(path, _)| path == want);
@@ -238,7 +233,10 @@ impl<'a> Bundle<'a> {
     }
 
     /// The envelope is in its one form, signed by a key of the verifier's, over a statement that is one of ours.
-    fn signature(&self, keys: &[VerifierKey]) -> (Option<(Envelope, Statement)>, Result<((), String), Fault>) {
+    fn signature(
+        &self,
+        keys: &[VerifierKey],
+    ) -> (Option<(Envelope, Statement)>, Checked) {
         let fail = |why: String| Err(Fault::failed(ENVELOPE, why));
         let Some(member) = self.member(ENVELOPE) else {
             return (None, fail("is missing: the bundle is not signed".to_owned()));
@@ -295,7 +293,8 @@ impl<'a> Bundle<'a> {
             let mut wrong = None;
             if let Some(statement) = statement
                 && member.method == Method::Deflate
-                && statement.predicate.deflated.get(*path) != Some(&hex::encode(Sha256::digest(member.stored)))
+                && statement.predicate.deflated.get(*path)
+                    != Some(&hex::encode(Sha256::digest(member.stored)))
             {
                 wrong = Some("its compressed bytes are not those that were signed".to_owned());
             }
@@ -327,7 +326,7 @@ impl<'a> Bundle<'a> {
     }
 
     /// Every file is one that was signed, every file that was signed is here.
-    fn files(&self, statement: Option<&Statement>, loaded: &Loaded) -> Result<((), String), Fault> {
+    fn files(&self, statement: Option<&Statement>, loaded: &Loaded) -> Checked {
         if let Some((path, why, content)) = loaded.first_damaged(true) {
             let seq = locate(path, content, &loaded.intact);
             return Err(Fault::failed(path, why).at(seq));
@@ -356,7 +355,7 @@ impl<'a> Bundle<'a> {
     }
 
     /// The manifests and the Sigstore form say what the files and the envelope say.
-    fn manifests(loaded: &Loaded, envelope: Option<&Envelope>) -> Result<((), String), Fault> {
+    fn manifests(loaded: &Loaded, envelope: Option<&Envelope>) -> Checked {
         if let Some((path, why, _)) = loaded.first_damaged(true).or_else(|| loaded.first_damaged(false)) {
             return Err(Fault::failed(path, why).at(seq_of_proof(path)));
         }
@@ -417,7 +416,8 @@ fn locate(path: &str, damaged: &[u8], intact: &Files) -> Option<u64> {
             let entries: Vec<_> = entries.iter().filter_map(|line| facts::Facts::read(line).ok()).collect();
             let mut last = entries.first()?.seq;
             for line in lines() {
-                let read = std::str::from_utf8(line).ok().and_then(|line| content::read_disclosure(line).ok());
+                let read =
+                    std::str::from_utf8(line).ok().and_then(|line| content::read_disclosure(line).ok());
                 let Some((seq, disclosure)) = read else { return Some(last) };
                 let entry = entries.iter().find(|entry| entry.seq == seq);
                 let body = entry.and_then(|entry| entry.body.as_object().cloned());
@@ -430,10 +430,12 @@ fn locate(path: &str, damaged: &[u8], intact: &Files) -> Option<u64> {
         }
         content::INDEX => {
             let events = intact.get(content::EVENTS)?;
-            let entries = events.split(|byte| *byte == b'\n').filter_map(|line| facts::Facts::read(line).ok());
+            let entries =
+                events.split(|byte| *byte == b'\n').filter_map(|line| facts::Facts::read(line).ok());
             let entries: Vec<_> = entries.collect();
             let want = facts::index_csv(&entries);
-            let line = want.as_bytes().split(|byte| *byte == b'\n').zip(lines()).take_while(|(a, b)| a == b).count();
+            let line =
+                want.as_bytes().split(|byte| *byte == b'\n').zip(lines()).take_while(|(a, b)| a == b).count();
             entries.get(line.checked_sub(1)?).map(|entry| entry.seq)
         }
         _ => seq_of_proof(path),

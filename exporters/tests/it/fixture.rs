@@ -45,7 +45,8 @@ impl Log {
     /// Entry 2 publishes a policy, entries 4, 5 and 6 are of [`TRACE`], the others of nothing in particular.
     pub(crate) fn new(size: u64) -> Self {
         let entropy = SteppingEntropy::starting_at(1);
-        let settings = "name = \"agents\"\nversion = \"v1\"\nengine = \"rego\"\nentrypoint = \"data.agents.findings\"\n";
+        let settings =
+            "name = \"agents\"\nversion = \"v1\"\nengine = \"rego\"\nentrypoint = \"data.agents.findings\"\n";
         let rego = "package agents\n\nfindings contains f if { false; f := {} }\n";
         let policy = Bundle::from_files(BTreeMap::from([
             ("verdict.toml".to_owned(), settings.into()),
@@ -81,7 +82,7 @@ impl Log {
             2 => {
                 return (
                     "policy.published",
-                    json!({"id": "p", "bundle": digest, "name": "agents", "version": "v1", "by": "grace"}),
+                    json!({"id": "p", "digest": digest, "name": "agents", "version": "v1", "by": "grace"}),
                 );
             }
             4 => json!({
@@ -134,9 +135,17 @@ impl Log {
             selection,
             checkpoint: checkpoint.sign(&self.log_key).unwrap(),
             log_key: VerifierKey::new(ORIGIN, self.log_key.public()).unwrap().to_string(),
-            entries: seqs.iter().map(|seq| (*seq, self.entries[usize::try_from(*seq).unwrap()].clone())).collect(),
+            entries: seqs
+                .iter()
+                .map(|seq| (*seq, self.entries[usize::try_from(*seq).unwrap()].clone()))
+                .collect(),
             proofs: proven.iter().map(|seq| (*seq, inclusion_proof(&tree, *seq, size).unwrap())).collect(),
-            disclosures: self.disclosures.iter().filter(|(seq, _)| keep(seq)).map(|(s, d)| (*s, d.clone())).collect(),
+            disclosures: self
+                .disclosures
+                .iter()
+                .filter(|(seq, _)| keep(seq))
+                .map(|(s, d)| (*s, d.clone()))
+                .collect(),
             policies: policies.into_iter().collect(),
             reevaluations: if named && seqs.len() > 3 { vec![self.reevaluation(size)] } else { Vec::new() },
         }
@@ -154,7 +163,13 @@ impl Log {
                 kind: ActionKind::Tool,
                 name: "t".into(),
                 at_ns: 1,
-                recorded: Some(Recorded { effect: recorded, rules: vec![], bundle: Some(digest), version: None, seq }),
+                recorded: Some(Recorded {
+                    effect: recorded,
+                    rules: vec![],
+                    bundle: Some(digest),
+                    version: None,
+                    seq,
+                }),
                 outcome: None,
                 cost: None,
                 input: Digest([9; 32]),

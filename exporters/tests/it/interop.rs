@@ -44,7 +44,9 @@ fn skipped(why: &str) {
 fn python() -> Option<PathBuf> {
     let set = ["VERDICT_INTEROP_PYTHON", "VERDICT_PYTHON"].into_iter().find_map(std::env::var_os);
     if set.is_none() {
-        skipped("neither VERDICT_INTEROP_PYTHON nor VERDICT_PYTHON names a Python with bagit, securesystemslib and pymerkle");
+        skipped(
+            "neither VERDICT_INTEROP_PYTHON nor VERDICT_PYTHON names a Python with bagit, securesystemslib and pymerkle",
+        );
     }
     set.map(PathBuf::from)
 }
@@ -62,11 +64,17 @@ fn sha256sum_reads_both_manifests() {
     for selection in [trace(), Selection::Range(0..30)] {
         let (_dir, bag) = extract(&log.build(selection, Withhold::Nothing));
         for manifest in ["manifest-sha256.txt", "tagmanifest-sha256.txt"] {
-            let Some((ok, text)) = run(Command::new("sha256sum").args(["--check", "--strict", manifest]).current_dir(&bag)) else { return };
+            let Some((ok, text)) =
+                run(Command::new("sha256sum").args(["--check", "--strict", manifest]).current_dir(&bag))
+            else {
+                return;
+            };
             assert!(ok, "{manifest}: {text}");
         }
         std::fs::write(bag.join("data/index.csv"), "seq\n").unwrap();
-        let (ok, _) = run(Command::new("sha256sum").args(["--check", "manifest-sha256.txt"]).current_dir(&bag)).unwrap();
+        let (ok, _) =
+            run(Command::new("sha256sum").args(["--check", "manifest-sha256.txt"]).current_dir(&bag))
+                .unwrap();
         assert!(!ok, "a changed file passes");
     }
 }
@@ -79,9 +87,12 @@ fn openssl_verifies_the_envelope_and_the_checkpoint() {
     let keys = std::fs::read_to_string(bag.join("data/log/keys.jsonl")).unwrap();
     let spki: Vec<String> = keys
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["spki"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["spki"].as_str().unwrap().to_owned()
+        })
         .collect();
-    let envelope: serde_json::Value = serde_json::from_slice(&std::fs::read(bag.join("signature.dsse.json")).unwrap()).unwrap();
+    let envelope: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(bag.join("signature.dsse.json")).unwrap()).unwrap();
     let payload = STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
     let mut pae = format!("DSSEv1 28 application/vnd.in-toto+json {} ", payload.len()).into_bytes();
     pae.extend(payload);
@@ -94,7 +105,11 @@ fn openssl_verifies_the_envelope_and_the_checkpoint() {
     ];
     for (number, (spki, message, signature)) in cases.into_iter().enumerate() {
         let path = |name: &str| dir.path().join(format!("{number}.{name}"));
-        std::fs::write(path("pem"), format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n")).unwrap();
+        std::fs::write(
+            path("pem"),
+            format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n"),
+        )
+        .unwrap();
         std::fs::write(path("sig"), signature).unwrap();
         for (message, want) in [(message.clone(), true), ([message.as_slice(), b"x"].concat(), false)] {
             std::fs::write(path("msg"), message).unwrap();
@@ -110,7 +125,8 @@ fn openssl_verifies_the_envelope_and_the_checkpoint() {
 #[test]
 fn bagit_says_the_bag_is_valid() {
     let (_dir, bag) = extract(&Log::new(30).build(trace(), Withhold::Nothing));
-    let script = "import bagit\nbag = bagit.Bag('.')\nbag.validate()\nprint(bag.version, bag.info['Payload-Oxum'])\n";
+    let script =
+        "import bagit\nbag = bagit.Bag('.')\nbag.validate()\nprint(bag.version, bag.info['Payload-Oxum'])\n";
     if let Some(text) = python_says(&bag, script) {
         assert!(text.starts_with("1.0 "), "{text}");
     }
@@ -179,7 +195,8 @@ fn other_verifiers_accept_the_checkpoint_and_a_proof_and_refuse_another_entry() 
 
     let proof = TlogProof::parse(std::str::from_utf8(&files["data/proofs/5.tlog-proof"]).unwrap()).unwrap();
     let entries: Vec<&[u8]> = files["data/events.jsonl"].split(|byte| *byte == b'\n').collect();
-    let entry = entries.iter().find(|entry| String::from_utf8_lossy(entry).contains("\"seq\":\"5\"")).unwrap();
+    let entry =
+        entries.iter().find(|entry| String::from_utf8_lossy(entry).contains("\"seq\":\"5\"")).unwrap();
     let hashes: Vec<_> = proof.hashes.iter().map(|hash| tlog_tiles::Hash(hash.0)).collect();
     let holds = |entry: &[u8]| {
         tlog_tiles::check_record(&hashes, 300, *checkpoint.hash(), 5, tlog_tiles::record_hash(entry)).is_ok()

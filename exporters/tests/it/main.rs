@@ -1,8 +1,15 @@
 //! Evidence bundles from outside: what a caller can export, and what a verifier can find out.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod fixture;
 mod interop;
+mod ledger;
 mod round_trip;
 mod tamper;
 

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use verdict_exporters::evidence::{
-    ExportError, Outcome, Selection, Status, Withhold, build, export_event,
-};
+use verdict_exporters::evidence::{ExportError, Outcome, Selection, Status, Withhold, build, export_event};
 
 use crate::fixture::{Log, ORIGIN, SECRET, TRACE, check, trace, unzip};
 
@@ -19,8 +17,19 @@ fn a_trace_verifies_and_holds_what_the_format_promises() {
     assert_eq!(
         names,
         [
-            "archive", "layout", "signature", "files", "manifests", "checkpoint", "entries", "inclusion",
-            "disclosures", "redactions", "index", "policies", "counts"
+            "archive",
+            "layout",
+            "signature",
+            "files",
+            "manifests",
+            "checkpoint",
+            "entries",
+            "inclusion",
+            "disclosures",
+            "redactions",
+            "index",
+            "policies",
+            "counts"
         ]
     );
     assert_eq!(report.archive_sha256, built.digest.to_hex());
@@ -33,17 +42,34 @@ fn a_trace_verifies_and_holds_what_the_format_promises() {
     let files = unzip(&built.bytes);
     let policy = log.policy.digest().to_hex();
     for name in [
-        "bagit.txt", "bag-info.txt", "manifest-sha256.txt", "tagmanifest-sha256.txt", "README.txt",
-        "signature.dsse.json", "signature.sigstore.json", "data/report.html", "data/verify.html",
-        "data/events.jsonl", "data/disclosures.jsonl", "data/index.csv", "data/redactions.csv",
-        "data/verification.json", "data/log/checkpoint", "data/log/keys.jsonl", "data/log/policy.tlog-policy",
-        "data/proofs/2.tlog-proof", "data/proofs/6.tlog-proof", "data/replay/transcript.json",
-        "data/compliance/controls.csv", "data/compliance/oscal-assessment-results.json",
+        "bagit.txt",
+        "bag-info.txt",
+        "manifest-sha256.txt",
+        "tagmanifest-sha256.txt",
+        "README.txt",
+        "signature.dsse.json",
+        "signature.sigstore.json",
+        "data/report.html",
+        "data/verify.html",
+        "data/events.jsonl",
+        "data/disclosures.jsonl",
+        "data/index.csv",
+        "data/redactions.csv",
+        "data/verification.json",
+        "data/log/checkpoint",
+        "data/log/keys.jsonl",
+        "data/log/policy.tlog-policy",
+        "data/proofs/2.tlog-proof",
+        "data/proofs/6.tlog-proof",
+        "data/replay/transcript.json",
+        "data/compliance/controls.csv",
+        "data/compliance/oscal-assessment-results.json",
         &format!("data/policy/{policy}/verdict.toml"),
     ] {
         assert!(files.contains_key(name), "{name} is missing in {:?}", files.keys());
     }
-    let transcript: serde_json::Value = serde_json::from_slice(&files["data/replay/transcript.json"]).unwrap();
+    let transcript: serde_json::Value =
+        serde_json::from_slice(&files["data/replay/transcript.json"]).unwrap();
     assert_eq!((&transcript["identical"], &transcript["different"]), (&1.into(), &1.into()));
     let index = String::from_utf8(files["data/index.csv"].clone()).unwrap();
     assert!(index.contains("\"'=HYPERLINK("), "{index}");
@@ -61,7 +87,9 @@ fn the_report_is_one_inert_page_that_begins_with_its_limits() {
     let limits = html.find("What this does not prove").unwrap();
     assert!(limits < html.find("How to check").unwrap() && limits < html.find("issue_refund").unwrap());
     assert!(html.contains("That these are all the events of this trace"));
-    let range = unzip(&log.build(Selection::Range(0..40), Withhold::Nothing).bytes).remove("data/report.html").unwrap();
+    let range = unzip(&log.build(Selection::Range(0..40), Withhold::Nothing).bytes)
+        .remove("data/report.html")
+        .unwrap();
     assert!(!String::from_utf8(range).unwrap().contains("That these are all the events of this trace"));
 }
 

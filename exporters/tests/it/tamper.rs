@@ -41,7 +41,8 @@ fn every_flipped_byte_is_found_and_named() {
                 for at in (thread..good.len()).step_by(threads) {
                     let mut bad = good.clone();
                     bad[at] ^= 1 << (at % 8);
-                    let owner = extents.iter().find(|(range, _)| range.contains(&at)).map(|(_, name)| name.as_str());
+                    let owner =
+                        extents.iter().find(|(range, _)| range.contains(&at)).map(|(_, name)| name.as_str());
                     let report = verify(bad.as_slice(), keys, &Limits::default())
                         .unwrap_or_else(|error| panic!("byte {at}: {error}"));
                     assert_eq!(report.outcome, Outcome::Tampered, "byte {at} in {owner:?}");
@@ -95,8 +96,13 @@ fn repack(bytes: &[u8], change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) -> 
     let tags = manifest(&files, false);
     files.insert("tagmanifest-sha256.txt".into(), tags);
     let first = [
-        "bagit.txt", "bag-info.txt", "manifest-sha256.txt", "tagmanifest-sha256.txt", "README.txt",
-        "signature.dsse.json", "signature.sigstore.json",
+        "bagit.txt",
+        "bag-info.txt",
+        "manifest-sha256.txt",
+        "tagmanifest-sha256.txt",
+        "README.txt",
+        "signature.dsse.json",
+        "signature.sigstore.json",
     ];
     let base = {
         let archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
@@ -163,7 +169,10 @@ fn swapped_added_and_removed_files_are_named() {
         let other = files["data/proofs/5.tlog-proof"].clone();
         files.insert("data/proofs/4.tlog-proof".into(), other);
     });
-    assert_eq!(first(&swapped, &keys), (Outcome::Tampered, "files", "data/proofs/4.tlog-proof".into(), Some(4)));
+    assert_eq!(
+        first(&swapped, &keys),
+        (Outcome::Tampered, "files", "data/proofs/4.tlog-proof".into(), Some(4))
+    );
 
     let edited = repack(&good, |files| {
         let events = String::from_utf8(files["data/events.jsonl"].clone()).unwrap();
@@ -184,7 +193,10 @@ fn swapped_added_and_removed_files_are_named() {
     let removed = repack(&good, |files| {
         files.remove("data/proofs/6.tlog-proof");
     });
-    assert_eq!(first(&removed, &keys), (Outcome::Tampered, "files", "data/proofs/6.tlog-proof".into(), Some(6)));
+    assert_eq!(
+        first(&removed, &keys),
+        (Outcome::Tampered, "files", "data/proofs/6.tlog-proof".into(), Some(6))
+    );
 
     let stripped = repack(&good, |files| {
         files.remove("signature.dsse.json");
@@ -211,7 +223,10 @@ fn a_forged_disclosure_is_found() {
             .collect();
         files.insert("data/disclosures.jsonl".into(), lines.concat().into_bytes());
     });
-    assert_eq!(first(&forged, &log.keys()), (Outcome::Tampered, "files", "data/disclosures.jsonl".into(), Some(4)));
+    assert_eq!(
+        first(&forged, &log.keys()),
+        (Outcome::Tampered, "files", "data/disclosures.jsonl".into(), Some(4))
+    );
 
     // Also without the exporter's key in hand, the entry itself gives the forgery away.
     let keys = VerifierKeys { bundle: Vec::new(), ..log.keys() };
@@ -258,11 +273,18 @@ fn a_dishonest_exporter_is_stopped_by_the_log() {
     let log = Log::new(20);
     let keys = log.keys();
     let good = log.build(Selection::Range(2..15), Withhold::Nothing).bytes;
-    assert_eq!(check(&resign(&log, &good, |_| {}), &keys).outcome, Outcome::Verified, "the attack itself is sound");
+    assert_eq!(
+        check(&resign(&log, &good, |_| {}), &keys).outcome,
+        Outcome::Verified,
+        "the attack itself is sound"
+    );
 
     let changed = resign(&log, &good, |files| {
         let events = String::from_utf8(files["data/events.jsonl"].clone()).unwrap();
-        files.insert("data/events.jsonl".into(), events.replacen("refund over the limit", "refund under it", 1).into_bytes());
+        files.insert(
+            "data/events.jsonl".into(),
+            events.replacen("refund over the limit", "refund under it", 1).into_bytes(),
+        );
     });
     let (outcome, check_name, file, _) = first(&changed, &keys);
     assert_eq!((outcome, check_name, file.as_str()), (Outcome::Tampered, "inclusion", "data/events.jsonl"));
@@ -277,11 +299,15 @@ fn a_dishonest_exporter_is_stopped_by_the_log() {
     let forged = resign(&log, &good, |files| {
         let text = String::from_utf8(files["data/disclosures.jsonl"].clone()).unwrap();
         let (_, rest) = text.split_once('\n').unwrap();
-        let plain = URL_SAFE_NO_PAD.encode(format!(r#"["{}","by","mallory"]"#, URL_SAFE_NO_PAD.encode([7; 32])));
+        let plain =
+            URL_SAFE_NO_PAD.encode(format!(r#"["{}","by","mallory"]"#, URL_SAFE_NO_PAD.encode([7; 32])));
         let line = format!("{{\"seq\":\"2\",\"d\":\"{plain}\"}}\n{rest}");
         files.insert("data/disclosures.jsonl".into(), line.into_bytes());
     });
-    assert_eq!(first(&forged, &keys), (Outcome::Tampered, "disclosures", "data/disclosures.jsonl".into(), Some(2)));
+    assert_eq!(
+        first(&forged, &keys),
+        (Outcome::Tampered, "disclosures", "data/disclosures.jsonl".into(), Some(2))
+    );
 
     let renamed = resign(&log, &good, |files| {
         let index = String::from_utf8(files["data/index.csv"].clone()).unwrap();
@@ -300,7 +326,10 @@ fn a_dishonest_exporter_is_stopped_by_the_log() {
         let (_, rest) = text.split_once('\n').unwrap();
         files.insert("data/disclosures.jsonl".into(), rest.as_bytes().to_vec());
     });
-    assert_eq!(first(&unlisted, &keys), (Outcome::Tampered, "redactions", "data/redactions.csv".into(), Some(2)));
+    assert_eq!(
+        first(&unlisted, &keys),
+        (Outcome::Tampered, "redactions", "data/redactions.csv".into(), Some(2))
+    );
 }
 
 #[test]
@@ -327,7 +356,11 @@ fn unknown_and_missing_keys_are_not_tampering() {
     let mut both = log.keys();
     both.bundle.insert(0, strange.clone());
     both.log.insert(0, strange);
-    assert_eq!(check(&bytes, &both).outcome, Outcome::Verified, "a rotated key beside the right one does no harm");
+    assert_eq!(
+        check(&bytes, &both).outcome,
+        Outcome::Verified,
+        "a rotated key beside the right one does no harm"
+    );
 }
 
 #[test]
@@ -343,7 +376,15 @@ fn what_is_not_a_bundle_says_so() {
     unusable(b"hello, auditor", "neither begins nor ends");
     unusable(&[b'x'; 4096], "neither begins nor ends");
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    writer.start_file("a/b.txt", zip::write::SimpleFileOptions::default().last_modified_time(zip::DateTime::default()).compression_method(zip::CompressionMethod::Stored).unix_permissions(0o644)).unwrap();
+    writer
+        .start_file(
+            "a/b.txt",
+            zip::write::SimpleFileOptions::default()
+                .last_modified_time(zip::DateTime::default())
+                .compression_method(zip::CompressionMethod::Stored)
+                .unix_permissions(0o644),
+        )
+        .unwrap();
     unusable(&canonical(writer.finish().unwrap().into_inner()), "bagit.txt");
 }
 
@@ -372,7 +413,12 @@ fn limits_stop_a_bomb_before_it_goes_off() {
 fn cut_and_extended_archives_name_the_end() {
     let log = Log::new(9);
     let good = log.build(trace(), Withhold::Nothing).bytes;
-    for bytes in [good[..good.len() - 1].to_vec(), good[..good.len() / 2].to_vec(), [good.as_slice(), b"\0"].concat(), [b"\0", good.as_slice()].concat()] {
+    for bytes in [
+        good[..good.len() - 1].to_vec(),
+        good[..good.len() / 2].to_vec(),
+        [good.as_slice(), b"\0"].concat(),
+        [b"\0", good.as_slice()].concat(),
+    ] {
         let (outcome, name, file, _) = first(&bytes, &log.keys());
         assert_eq!((outcome, name), (Outcome::Tampered, "archive"));
         assert!(file.starts_with("ZIP"), "{file}");

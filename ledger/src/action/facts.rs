@@ -106,7 +106,9 @@ impl<'a> Facts<'a> {
         let mut span_ids: Vec<(TraceId, SpanId)> = events
             .iter()
             .filter_map(|(_, event)| event.trace_id.map(|trace| (trace, event)))
-            .flat_map(|(trace, event)| [event.span_id, event.parent_span_id].into_iter().flatten().map(move |s| (trace, s)))
+            .flat_map(|(trace, event)| {
+                [event.span_id, event.parent_span_id].into_iter().flatten().map(move |s| (trace, s))
+            })
             .collect();
         span_ids.sort_unstable();
         span_ids.dedup();
@@ -221,13 +223,12 @@ impl<'a> Facts<'a> {
                 path.push(span);
                 at = self.spans.get(span).and_then(|span| span.parent);
             }
-            let mut depth = at.and_then(|span| self.spans.get(span)).map(|span| span.depth + 1).unwrap_or_default();
-            for span in path.drain(..).rev() {
+            let top = at.and_then(|span| self.spans.get(span)).map(|span| span.depth + 1).unwrap_or_default();
+            for (depth, span) in (top..).zip(path.drain(..).rev()) {
                 if let (Some(entry), Some(known)) = (self.spans.get_mut(span), known.get_mut(span)) {
                     entry.depth = depth;
                     *known = true;
                 }
-                depth += 1;
             }
         }
         self.order = (0..self.spans.len()).collect();

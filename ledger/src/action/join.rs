@@ -27,6 +27,7 @@ pub(super) fn join(facts: &Facts<'_>) -> Groups {
     same_statement(facts, &mut sets);
     same_span(facts, &mut sets);
     same_call(facts, &mut sets);
+    same_call_nested(facts, &mut sets);
     same_call_in_session(facts, &mut sets);
     nested(facts, &mut sets);
     let (answers, borrowed) = answered(facts, &mut sets);
@@ -75,13 +76,16 @@ fn same_span(facts: &Facts<'_>, sets: &mut Sets) {
         }
     }
     for (index, fact) in facts.list.iter().enumerate().filter(|(_, fact)| fact.span.is_none()) {
-        let Some(span) = fact.above.filter(|_| fact.event.span_id.is_some()).and_then(|s| facts.spans.get(s)) else {
+        let Some(span) = fact.above.filter(|_| fact.event.span_id.is_some()).and_then(|s| facts.spans.get(s))
+        else {
             continue;
         };
         let owner = span.facts.iter().find(|owner| {
             facts.list.get(**owner).is_some_and(|owner| {
                 owner.same_thing(fact)
-                    && (fact.call_id().is_none() || owner.call_id().is_none() || fact.call_id() == owner.call_id())
+                    && (fact.call_id().is_none()
+                        || owner.call_id().is_none()
+                        || fact.call_id() == owner.call_id())
             })
         });
         // A log record that names no call and finds two calls in its span belongs to neither.
@@ -101,7 +105,8 @@ fn same_span(facts: &Facts<'_>, sets: &mut Sets) {
 /// Rule 3 inside a trace. Facts of kind `other` (wrappers that mappers do not know) join the one thing that the
 /// call id names.
 fn same_call(facts: &Facts<'_>, sets: &mut Sets) {
-    let mut calls: BTreeMap<(TraceId, &str), BTreeMap<(ActionKind, &str), Vec<usize>>> = BTreeMap::new();
+    type Things<'a> = BTreeMap<(ActionKind, &'a str), Vec<usize>>;
+    let mut calls: BTreeMap<(TraceId, &str), Things<'_>> = BTreeMap::new();
     for (index, fact) in facts.list.iter().enumerate() {
         if let (Some(trace), Some(call)) = (fact.event.trace_id, fact.call_id()) {
             let thing = (fact.event.action.kind, fact.event.action.name.as_str());
@@ -118,6 +123,26 @@ fn same_call(facts: &Facts<'_>, sets: &mut Sets) {
             for others in things.iter().filter(|(thing, _)| is_other(thing)).map(|(_, others)| others) {
                 sets.union_all(members.iter().chain(others));
             }
+        }
+    }
+}
+
+/// Rule 3 where names differ: clients name the parts of one call differently (`mcp__files__read` around `read`).
+/// Tool facts of one call id join when one stands inside the span of the other.
+fn same_call_nested(facts: &Facts<'_>, sets: &mut Sets) {
+    let is_tool = |fact: &Fact<'_>| fact.event.action.kind == ActionKind::Tool;
+    for (index, fact) in facts.list.iter().enumerate().filter(|(_, fact)| is_tool(fact)) {
+        let Some(call) = fact.call_id() else { continue };
+        let mut at = fact.span.or(fact.above);
+        for _ in 0..WRAPPER_HOPS_MAX {
+            let Some(span) = at.and_then(|span| facts.spans.get(span)) else { break };
+            for other in &span.facts {
+                if facts.list.get(*other).is_some_and(|other| is_tool(other) && other.call_id() == Some(call))
+                {
+                    sets.union(*other, index);
+                }
+            }
+            at = span.parent;
         }
     }
 }
@@ -178,9 +203,13 @@ fn same_call_in_session(facts: &Facts<'_>, sets: &mut Sets) {
 fn run(facts: &Facts<'_>, members: &[usize], traced: bool) -> Option<Run> {
     let of = || members.iter().filter_map(|index| facts.list.get(*index));
     let asked = of().any(|fact| effect(fact.event) == Some(Effect::RequireApproval));
-    let status = |wanted: Status| of().any(|fact| fact.event.outcome.as_ref().is_some_and(|o| o.status == wanted));
+    let status =
+        |wanted: Status| of().any(|fact| fact.event.outcome.as_ref().is_some_and(|o| o.status == wanted));
     let refused = of().any(|fact| {
-        fact.event.decision.as_ref().is_some_and(|d| d.effect == Effect::Block && d.by.kind == AuthorityKind::Human)
+        fact.event
+            .decision
+            .as_ref()
+            .is_some_and(|d| d.effect == Effect::Block && d.by.kind == AuthorityKind::Human)
     });
     Some(Run {
         start_ns: of().map(Fact::at_ns).min()?,
@@ -189,7 +218,10 @@ fn run(facts: &Facts<'_>, members: &[usize], traced: bool) -> Option<Run> {
         traced,
         paused: asked || status(Status::Pending),
         // A pause is reported as an error by some clients, so an error ends only a call that did not ask.
-        over: refused || status(Status::Ok) || status(Status::Compensated) || (!asked && status(Status::Error)),
+        over: refused
+            || status(Status::Ok)
+            || status(Status::Compensated)
+            || (!asked && status(Status::Error)),
     })
 }
 
@@ -200,7 +232,9 @@ fn nested(facts: &Facts<'_>, sets: &mut Sets) {
         let parents = fact.above.and_then(|span| facts.spans.get(span)).map_or(&[][..], |span| &span.facts);
         let client = parents.iter().find(|parent| {
             facts.list.get(**parent).is_some_and(|parent| {
-                parent.same_thing(fact) && fact.mcp_method().is_some() && parent.mcp_method() == fact.mcp_method()
+                parent.same_thing(fact)
+                    && fact.mcp_method().is_some()
+                    && parent.mcp_method() == fact.mcp_method()
             })
         });
         if let Some(client) = client {
@@ -212,9 +246,9 @@ fn nested(facts: &Facts<'_>, sets: &mut Sets) {
     // Count calls, not reports: two reports of one child are one child.
     let mut children: BTreeMap<usize, BTreeMap<usize, (usize, usize)>> = BTreeMap::new();
     for pair in wrapped.into_values().flat_map(BTreeMap::into_values) {
-        let (wrapper, child) = (sets.find(pair.0), sets.find(pair.1));
-        if wrapper != child {
-            children.entry(wrapper).or_default().insert(child, pair);
+        let (outer, inner) = (sets.find(pair.0), sets.find(pair.1));
+        if outer != inner {
+            children.entry(outer).or_default().insert(inner, pair);
         }
     }
     for (_, only) in children.into_values().filter(|c| c.len() == 1).flatten() {
@@ -250,8 +284,8 @@ fn answered(facts: &Facts<'_>, sets: &mut Sets) -> (BTreeSet<usize>, Vec<(usize,
     let mut pairs = Vec::new();
     for (answer, fact) in facts.list.iter().enumerate() {
         let Some(decision) = &fact.event.decision else { continue };
-        let linked = fact.event.links.iter().filter(|link| link.rel == Rel::Approves);
-        let by_link = linked.filter_map(|link| index.find(facts, answer, &link.to)).next();
+        let mut linked = fact.event.links.iter().filter(|link| link.rel == Rel::Approves);
+        let by_link = linked.find_map(|link| index.find(facts, answer, &link.to));
         let asks = decision.effect == Effect::RequireApproval;
         let by_id = || {
             let approval = decision.approval_id.as_deref().filter(|_| !asks)?;
@@ -272,7 +306,8 @@ fn answered(facts: &Facts<'_>, sets: &mut Sets) -> (BTreeSet<usize>, Vec<(usize,
     for (fact_index, fact) in facts.list.iter().enumerate() {
         let root = sets.find(fact_index);
         if let Some(asked) = answering.get(&root).and_then(|asked| facts.list.get(*asked)) {
-            let plain = matches!(fact.event.action.kind, ActionKind::Message | ActionKind::Guard | ActionKind::Other);
+            let plain =
+                matches!(fact.event.action.kind, ActionKind::Message | ActionKind::Guard | ActionKind::Other);
             if fact.event.usage.is_some() || !(plain || fact.same_thing(asked)) {
                 more.insert(root);
             }
@@ -342,7 +377,9 @@ impl<'a> TargetIndex<'a> {
         let trace = target.trace_id.or(fact.event.trace_id);
         if let Some(span) = trace.zip(target.span_id).and_then(|(trace, span)| facts.find_span(trace, span)) {
             let here = facts.spans.get(span)?.facts.iter().copied();
-            if let Some(found) = here.min_by_key(|index| facts.list.get(*index).map(|f| (f.at_ns(), &f.event.id))) {
+            if let Some(found) =
+                here.min_by_key(|index| facts.list.get(*index).map(|f| (f.at_ns(), &f.event.id)))
+            {
                 return Some(found);
             }
         }
@@ -369,7 +406,8 @@ impl<'a> TargetIndex<'a> {
 }
 
 fn same_session(facts: &Facts<'_>, a: usize, b: usize) -> bool {
-    let session = |index: usize| facts.who.get(index).and_then(|who| who.session).map(|session| session.value);
+    let session =
+        |index: usize| facts.who.get(index).and_then(|who| who.session).map(|session| session.value);
     session(a).is_some() && session(a) == session(b)
 }
 
@@ -380,11 +418,15 @@ fn nearest(facts: &Facts<'_>, from: usize, found: &[usize]) -> Option<usize> {
     let found: Vec<usize> = found.iter().copied().filter(|index| *index != from).collect();
     let pick = |near: Vec<usize>| {
         let key = |index: &usize| facts.list.get(*index).map(|f| (f.at_ns(), f.event.id.clone()));
-        let before = near.iter().copied().filter(|index| facts.list.get(*index).is_some_and(|f| f.at_ns() <= fact.at_ns()));
+        let before = near
+            .iter()
+            .copied()
+            .filter(|index| facts.list.get(*index).is_some_and(|f| f.at_ns() <= fact.at_ns()));
         before.max_by_key(key).or_else(|| near.iter().copied().min_by_key(key))
     };
     let in_trace = |index: &usize| {
-        fact.event.trace_id.is_some() && facts.list.get(*index).is_some_and(|f| f.event.trace_id == fact.event.trace_id)
+        fact.event.trace_id.is_some()
+            && facts.list.get(*index).is_some_and(|f| f.event.trace_id == fact.event.trace_id)
     };
     pick(found.iter().copied().filter(in_trace).collect())
         .or_else(|| pick(found.iter().copied().filter(|index| same_session(facts, from, *index)).collect()))

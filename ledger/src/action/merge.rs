@@ -12,7 +12,9 @@ pub(super) fn merge(facts: &Facts<'_>, groups: &Groups, settled_before_ns: u64) 
     let keys: Vec<u64> = groups
         .members
         .iter()
-        .map(|members| members.iter().filter_map(|i| facts.list.get(*i)).map(|f| f.record.seq).min().unwrap_or_default())
+        .map(|members| {
+            members.iter().filter_map(|i| facts.list.get(*i)).map(|f| f.record.seq).min().unwrap_or_default()
+        })
         .collect();
     let mut borrowed: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (group, fact) in &groups.borrowed {
@@ -63,7 +65,13 @@ impl<'f, 'a> Members<'f, 'a> {
         let mut inner: Vec<(usize, &Fact<'a>)> =
             members.iter().filter_map(|index| Some((*index, facts.list.get(*index)?))).collect();
         inner.sort_by_cached_key(|(_, fact)| {
-            (Reverse(facts.depth(fact)), fact.at_ns(), fact.event.id.clone(), fact.event.trace_id, fact.event.span_id)
+            (
+                Reverse(facts.depth(fact)),
+                fact.at_ns(),
+                fact.event.id.clone(),
+                fact.event.trace_id,
+                fact.event.span_id,
+            )
         });
         let mut own: Vec<_> =
             inner.iter().copied().filter(|(index, _)| !groups.answers.contains(index)).collect();
@@ -82,9 +90,7 @@ impl<'f, 'a> Members<'f, 'a> {
         settled_before_ns: u64,
     ) -> Option<Action> {
         let key = *keys.get(group)?;
-        // Kind and name of a call are what its reports agree on; a wrapper of kind `other` only carries its id.
-        let named = self.own.iter().find(|(_, fact)| fact.event.action.kind != ActionKind::Other);
-        let (_, head) = named.or_else(|| self.own.first())?;
+        let head = self.head()?;
         let mut seqs: Vec<u64> = self.inner.iter().map(|(_, fact)| fact.record.seq).collect();
         seqs.sort_unstable();
         let (trace_id, later_traces) = self.traces();
@@ -92,7 +98,9 @@ impl<'f, 'a> Members<'f, 'a> {
             .own
             .iter()
             .filter(|(_, fact)| fact.event.trace_id == trace_id)
-            .max_by_key(|(_, fact)| (fact.span.is_some(), self.facts.depth(fact), Reverse(fact.event.span_id)))
+            .max_by_key(|(_, fact)| {
+                (fact.span.is_some(), self.facts.depth(fact), Reverse(fact.event.span_id))
+            })
             .and_then(|(_, fact)| fact.event.span_id);
         let links = self.links();
         let relations = self.relations(group, keys, index);
@@ -149,6 +157,20 @@ impl<'f, 'a> Members<'f, 'a> {
         Some(action)
     }
 
+    /// Chooses whose kind and name the action has: those that most reports give, then the outermost. A wrapper
+    /// of kind `other` only carries the call id.
+    fn head(&self) -> Option<&'f Fact<'a>> {
+        let mut counts: BTreeMap<(ActionKind, &str), usize> = BTreeMap::new();
+        for (_, fact) in &self.own {
+            *counts.entry((fact.event.action.kind, fact.event.action.name.as_str())).or_default() += 1;
+        }
+        let count =
+            |fact: &Fact<'_>| counts.get(&(fact.event.action.kind, fact.event.action.name.as_str())).copied();
+        // `own` is innermost first and `max_by_key` keeps the last of equals.
+        let known = |fact: &Fact<'_>| fact.event.action.kind != ActionKind::Other;
+        self.own.iter().map(|(_, fact)| *fact).max_by_key(|fact| (known(fact), count(fact)))
+    }
+
     fn first<T>(&self, get: impl Fn(&Fact<'a>) -> Option<T>) -> Option<T> {
         self.own.iter().find_map(|(_, fact)| get(fact))
     }
@@ -191,7 +213,8 @@ impl<'f, 'a> Members<'f, 'a> {
     }
 
     fn capabilities(&self) -> Vec<String> {
-        let all: BTreeSet<&String> = self.own.iter().flat_map(|(_, fact)| &fact.event.action.capabilities).collect();
+        let all: BTreeSet<&String> =
+            self.own.iter().flat_map(|(_, fact)| &fact.event.action.capabilities).collect();
         all.into_iter().cloned().collect()
     }
 
@@ -247,14 +270,15 @@ impl<'f, 'a> Members<'f, 'a> {
         });
         let (first_trace, later_traces) = self.traces();
         let resumed = asked && !later_traces.is_empty();
-        let reports = self.own.iter().filter_map(|(_, fact)| Some((fact, fact.event.outcome.as_ref()?.status)));
+        let reports =
+            self.own.iter().filter_map(|(_, fact)| Some((fact, fact.event.outcome.as_ref()?.status)));
         // A call that paused in one trace and went on in another ended there: the pause's own status is no end.
         let reports = reports.filter(|(fact, _)| !resumed || fact.event.trace_id != first_trace);
         let mut worst: Option<(u8, u64, u64, Status)> = None;
         for (fact, status) in reports {
             let at_ns = fact.event.end_ns.unwrap_or_else(|| fact.at_ns());
-            let worse = worst.is_none_or(|(rank, ..)| badness(status) > rank);
-            if worse {
+            let replaces = worst.is_none_or(|(rank, ..)| badness(status) > rank);
+            if replaces {
                 worst = Some((badness(status), fact.record.seq, at_ns, status));
             }
         }
@@ -315,7 +339,8 @@ impl<'f, 'a> Members<'f, 'a> {
         let mut all = BTreeSet::new();
         for (from, fact) in &self.inner {
             for link in &fact.event.links {
-                let target = index.find(self.facts, *from, &link.to).and_then(|to| self.groups.of.get(to).copied());
+                let target =
+                    index.find(self.facts, *from, &link.to).and_then(|to| self.groups.of.get(to).copied());
                 if let Some(target) = target.filter(|target| *target != group)
                     && let Some(key) = keys.get(target)
                 {
@@ -362,7 +387,8 @@ impl<'f, 'a> Members<'f, 'a> {
 
 /// The state that outcome and standing ruling give. A shadow ruling gives none.
 fn state(action: &Action) -> State {
-    let effect = action.ruling().filter(|ruling| ruling.decision.enforced).map(|ruling| ruling.decision.effect);
+    let effect =
+        action.ruling().filter(|ruling| ruling.decision.enforced).map(|ruling| ruling.decision.effect);
     match action.outcome {
         Some(Status::Ok) => State::Done,
         Some(Status::Compensated) => State::Compensated,
@@ -388,7 +414,8 @@ fn findings(action: &Action, settled: bool) -> Vec<Finding> {
     if ended && has_effects && action.rulings.is_empty() {
         findings.push(Finding::Ungoverned);
     }
-    let standing = action.ruling().filter(|ruling| ruling.decision.enforced).map(|ruling| ruling.decision.effect);
+    let standing =
+        action.ruling().filter(|ruling| ruling.decision.enforced).map(|ruling| ruling.decision.effect);
     let ran = matches!(action.outcome, Some(Status::Ok | Status::Compensated));
     if ran && standing == Some(Effect::Block) {
         findings.push(Finding::EnforcementFailure);

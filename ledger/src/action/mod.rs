@@ -6,7 +6,8 @@
 //! 2. **The span itself**: events of one span with the same kind and name, as long as they do not name two
 //!    different calls. A log record only sits in a span; it joins the span's action when kind and name agree
 //!    and is an action of its own otherwise.
-//! 3. **The call**: the same `call_id` in the same trace, with the same kind and name. An event without a
+//! 3. **The call**: the same `call_id` in the same trace, with the same kind and name, or of kind `tool`
+//!    and inside the other's span whatever the name. An event without a
 //!    trace joins the call of its session. Across two traces of a session the id joins only a call that was
 //!    *paused*: the earlier one asked for an approval or is pending, and neither ran nor was refused by a
 //!    person. Clients reuse call ids between runs, so the id alone never joins two traces. A JSON-RPC counter

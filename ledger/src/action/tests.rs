@@ -101,13 +101,18 @@ fn log(event: &mut Event) {
 fn three_spans_and_two_logs_of_one_call_are_one_action() {
     let actions = folded(vec![
         Make::new("turn", ActionKind::Agent, "claude-code").place(1, 1, 0).session("s"),
-        Make::tool("decision", "Bash").place(1, 2, 0).call("c1").edit(log).ruled(Effect::Allow, AuthorityKind::Config),
+        Make::tool("decision", "Bash")
+            .place(1, 2, 0)
+            .call("c1")
+            .edit(log)
+            .ruled(Effect::Allow, AuthorityKind::Config),
         Make::tool("result", "Bash").place(1, 1, 0).call("c1").edit(log).ended(Status::Ok),
         Make::tool("tool", "Bash").place(1, 2, 1).call("c1"),
         Make::new("execution", ActionKind::Other, "claude_code.tool.execution").place(1, 3, 2).call("c1"),
         Make::tool("other", "Bash").place(1, 4, 1).call("c2").ended(Status::Error),
     ]);
-    let shape: Vec<_> = actions.iter().map(|a| (a.name.as_str(), a.seqs.clone(), a.state, a.parent)).collect();
+    let shape: Vec<_> =
+        actions.iter().map(|a| (a.name.as_str(), a.seqs.clone(), a.state, a.parent)).collect();
     assert_eq!(
         shape,
         [
@@ -119,6 +124,21 @@ fn three_spans_and_two_logs_of_one_call_are_one_action() {
     assert_eq!(actions[1].findings, []);
     assert_eq!(actions[2].findings, [Finding::Ungoverned]);
     assert_eq!(actions[1].session, Some(Stated { value: "s".to_owned(), inherited: true }));
+}
+
+#[test]
+fn parts_of_one_call_join_whatever_they_are_called() {
+    let actions = folded(vec![
+        Make::tool("decision", "read").place(1, 2, 0).call("c1").edit(log),
+        Make::tool("result", "read").place(1, 1, 0).call("c1").edit(log).ended(Status::Ok),
+        Make::tool("span", "mcp__files__read").place(1, 2, 1).call("c1"),
+        Make::tool("inner", "tool.execution").place(1, 3, 2).call("c1"),
+        Make::tool("beside", "write").place(1, 4, 1).call("c1"),
+    ]);
+    assert_eq!(
+        actions.iter().map(|a| (a.name.as_str(), a.seqs.len())).collect::<Vec<_>>(),
+        [("read", 4), ("write", 1)]
+    );
 }
 
 #[test]
@@ -189,7 +209,13 @@ fn a_wrapper_with_one_call_is_that_call_and_with_two_it_is_not() {
 #[test]
 fn a_paused_call_goes_on_in_the_next_trace_of_its_session() {
     let actions = folded(vec![
-        Make::tool("asked", "refund").place(1, 1, 0).call("c").session("s").at(10).ruled(Effect::RequireApproval, AuthorityKind::Policy).ended(Status::Error),
+        Make::tool("asked", "refund")
+            .place(1, 1, 0)
+            .call("c")
+            .session("s")
+            .at(10)
+            .ruled(Effect::RequireApproval, AuthorityKind::Policy)
+            .ended(Status::Error),
         Make::tool("resumed", "refund").place(2, 1, 0).call("c").session("s").at(20).ended(Status::Ok),
     ]);
     assert_eq!(actions.len(), 1);
@@ -208,16 +234,31 @@ fn a_call_id_alone_never_joins_two_traces() {
     assert_eq!(plain.len(), 2);
     // Refused by a person in its own trace: a later trace with the same id is another call.
     let refused = folded(vec![
-        Make::tool("a", "refund").place(1, 1, 0).call("c").session("s").at(10).ruled(Effect::RequireApproval, AuthorityKind::Policy),
-        Make::tool("b", "refund").place(2, 1, 0).call("c").session("s").at(20).ruled(Effect::Block, AuthorityKind::Human),
+        Make::tool("a", "refund")
+            .place(1, 1, 0)
+            .call("c")
+            .session("s")
+            .at(10)
+            .ruled(Effect::RequireApproval, AuthorityKind::Policy),
+        Make::tool("b", "refund")
+            .place(2, 1, 0)
+            .call("c")
+            .session("s")
+            .at(20)
+            .ruled(Effect::Block, AuthorityKind::Human),
         Make::tool("c", "refund").place(3, 1, 0).call("c").session("s").at(30).ended(Status::Ok),
     ]);
-    assert_eq!(refused.iter().map(|a| (a.seqs.clone(), a.state)).collect::<Vec<_>>(), [
-        (vec![1, 2], State::Blocked),
-        (vec![3], State::Done),
-    ]);
+    assert_eq!(
+        refused.iter().map(|a| (a.seqs.clone(), a.state)).collect::<Vec<_>>(),
+        [(vec![1, 2], State::Blocked), (vec![3], State::Done),]
+    );
     let sessions = folded(vec![
-        Make::tool("a", "refund").place(1, 1, 0).call("c").session("s").at(10).ruled(Effect::RequireApproval, AuthorityKind::Policy),
+        Make::tool("a", "refund")
+            .place(1, 1, 0)
+            .call("c")
+            .session("s")
+            .at(10)
+            .ruled(Effect::RequireApproval, AuthorityKind::Policy),
         Make::tool("b", "refund").place(2, 1, 0).call("c").session("t").at(20).ended(Status::Ok),
     ]);
     assert_eq!(sessions.len(), 2);
@@ -226,8 +267,14 @@ fn a_call_id_alone_never_joins_two_traces() {
 #[test]
 fn an_answer_is_folded_into_what_asked() {
     let actions = folded(vec![
-        Make::tool("asked", "refund").place(1, 1, 0).at(10).ruled(Effect::RequireApproval, AuthorityKind::Policy).approval("ap-1"),
-        Make::new("answer", ActionKind::Message, "approval").place(2, 1, 0).at(20)
+        Make::tool("asked", "refund")
+            .place(1, 1, 0)
+            .at(10)
+            .ruled(Effect::RequireApproval, AuthorityKind::Policy)
+            .approval("ap-1"),
+        Make::new("answer", ActionKind::Message, "approval")
+            .place(2, 1, 0)
+            .at(20)
             .ruled(Effect::Allow, AuthorityKind::Human)
             .link(Rel::Approves, Target { approval_id: Some("ap-1".to_owned()), ..Target::default() })
             .ended(Status::Ok),
@@ -235,7 +282,10 @@ fn an_answer_is_folded_into_what_asked() {
     assert_eq!(actions.len(), 1);
     let action = &actions[0];
     assert_eq!((action.name.as_str(), action.seqs.as_slice()), ("refund", &[1, 2][..]));
-    assert_eq!(action.rulings.iter().map(|r| r.decision.effect).collect::<Vec<_>>(), [Effect::RequireApproval, Effect::Allow]);
+    assert_eq!(
+        action.rulings.iter().map(|r| r.decision.effect).collect::<Vec<_>>(),
+        [Effect::RequireApproval, Effect::Allow]
+    );
     assert_eq!(action.outcome, None, "the message was delivered, the refund was not made");
     assert_eq!(action.state, State::Allowed);
     assert_eq!(action.findings, [], "an answer does not contradict the question");
@@ -245,8 +295,16 @@ fn an_answer_is_folded_into_what_asked() {
 #[test]
 fn an_answer_that_used_something_stays_an_action_of_its_own() {
     let actions = folded(vec![
-        Make::tool("asked", "refund").place(1, 1, 0).ruled(Effect::RequireApproval, AuthorityKind::Policy).approval("ap"),
-        Make::new("judge", ActionKind::Guard, "judge").place(1, 2, 0).at(5_000).ruled(Effect::Allow, AuthorityKind::Model).approval("ap").tokens(9, false),
+        Make::tool("asked", "refund")
+            .place(1, 1, 0)
+            .ruled(Effect::RequireApproval, AuthorityKind::Policy)
+            .approval("ap"),
+        Make::new("judge", ActionKind::Guard, "judge")
+            .place(1, 2, 0)
+            .at(5_000)
+            .ruled(Effect::Allow, AuthorityKind::Model)
+            .approval("ap")
+            .tokens(9, false),
     ]);
     assert_eq!(actions.len(), 2);
     assert_eq!(actions[0].rulings.len(), 2);
@@ -258,9 +316,11 @@ fn usage_is_counted_once_and_never_from_an_aggregate() {
     let actions = folded(vec![
         Make::new("agent", ActionKind::Agent, "a").place(1, 1, 0).tokens(30, true),
         Make::new("span", ActionKind::Model, "m").place(1, 2, 1).call("req").tokens(10, false),
-        Make::new("log", ActionKind::Model, "m").place(1, 1, 0).call("req").edit(log).tokens(10, false).edit(|e| {
-            e.usage.as_mut().unwrap().output_tokens = Some(3);
-        }),
+        Make::new("log", ActionKind::Model, "m").place(1, 1, 0).call("req").edit(log).tokens(10, false).edit(
+            |e| {
+                e.usage.as_mut().unwrap().output_tokens = Some(3);
+            },
+        ),
         Make::new("span2", ActionKind::Model, "m").place(1, 3, 1).tokens(20, false),
     ]);
     let sum: u64 = actions.iter().filter_map(|a| a.own_usage()?.input_tokens).sum();
@@ -279,18 +339,24 @@ fn findings_need_no_rules() {
             tool("never-ended", 3).ruled(Effect::Allow, AuthorityKind::Policy),
             tool("torn", 4).ruled(Effect::Allow, AuthorityKind::Policy),
             tool("torn", 4).ruled(Effect::Block, AuthorityKind::Human).edit(|e| e.id = "torn2".to_owned()),
-            tool("shadow", 5).ruled(Effect::Block, AuthorityKind::Policy).edit(|e| e.decision.as_mut().unwrap().enforced = false).ended(Status::Ok),
+            tool("shadow", 5)
+                .ruled(Effect::Block, AuthorityKind::Policy)
+                .edit(|e| e.decision.as_mut().unwrap().enforced = false)
+                .ended(Status::Ok),
         ]
     };
     let open = fold(&records(events()), 0);
     let found: Vec<_> = open.iter().map(|a| (a.name.as_str(), a.state, a.findings.clone())).collect();
-    assert_eq!(found, [
-        ("ran-anyway", State::Done, vec![Finding::EnforcementFailure]),
-        ("refused", State::Blocked, vec![]),
-        ("never-ended", State::Allowed, vec![]),
-        ("torn", State::Blocked, vec![Finding::Conflict]),
-        ("shadow", State::Done, vec![]),
-    ]);
+    assert_eq!(
+        found,
+        [
+            ("ran-anyway", State::Done, vec![Finding::EnforcementFailure]),
+            ("refused", State::Blocked, vec![]),
+            ("never-ended", State::Allowed, vec![]),
+            ("torn", State::Blocked, vec![Finding::Conflict]),
+            ("shadow", State::Done, vec![]),
+        ]
+    );
     let settled = fold(&records(events()), u64::MAX);
     assert_eq!(settled[2].findings, [Finding::Unfinished]);
 }
@@ -370,10 +436,18 @@ fn any_event() -> impl Strategy<Value = Event> {
         prop::option::of("[ab]"),
         any::<bool>(),
     ));
-    let outcome = prop::option::of(prop::sample::select(vec![Status::Ok, Status::Error, Status::Pending, Status::Cancelled]));
+    let outcome = prop::option::of(prop::sample::select(vec![
+        Status::Ok,
+        Status::Error,
+        Status::Pending,
+        Status::Cancelled,
+    ]));
     let who = (prop::option::of("[st]"), prop::option::of("[xy]"));
     let place = (prop::option::of(1..3u8), 0..6u8, 0..6u8, any::<bool>());
-    let link = prop::option::of((1..6u8, prop::sample::select(vec![Rel::CausedBy, Rel::RetryOf, Rel::Approves, Rel::Compensates])));
+    let link = prop::option::of((
+        1..6u8,
+        prop::sample::select(vec![Rel::CausedBy, Rel::RetryOf, Rel::Approves, Rel::Compensates]),
+    ));
     (kind, "[fg]", place, prop::option::of("[cd]"), decision, outcome, who, 0..50u64, link).prop_map(
         |(kind, name, (t, s, p, is_log), call, decision, outcome, (session, agent), at, link)| {
             let mut event = Event::new("", Asked::new(kind, name));
@@ -404,7 +478,8 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 /// Writes actions with event ids in place of positions.
 fn by_ids(records: &[Record]) -> Vec<serde_json::Value> {
-    let ids: BTreeMap<u64, &str> = records.iter().map(|r| (r.seq, r.event.as_ref().unwrap().id.as_str())).collect();
+    let ids: BTreeMap<u64, &str> =
+        records.iter().map(|r| (r.seq, r.event.as_ref().unwrap().id.as_str())).collect();
     let actions = fold(records, u64::MAX);
     // An action is named by all of its events: which one came first is a matter of arrival.
     let names: BTreeMap<u64, Vec<&str>> = actions
@@ -423,8 +498,10 @@ fn by_ids(records: &[Record]) -> Vec<serde_json::Value> {
             value["seqs"] = json!(null);
             value["parent"] = json!(action.parent.map(|key| &names[&key]));
             value["outcome_seq"] = json!(action.outcome_seq.map(|seq| ids[&seq]));
-            value["rulings"] = action.rulings.iter().map(|r| json!([ids[&r.seq], r.at_ns, r.decision])).collect();
-            let mut relations: Vec<_> = action.relations.iter().map(|r| json!([r.rel, names[&r.key]])).collect();
+            value["rulings"] =
+                action.rulings.iter().map(|r| json!([ids[&r.seq], r.at_ns, r.decision])).collect();
+            let mut relations: Vec<_> =
+                action.relations.iter().map(|r| json!([r.rel, names[&r.key]])).collect();
             relations.sort_by_key(serde_json::Value::to_string);
             value["relations"] = json!(relations);
             value

@@ -3,6 +3,11 @@
 //! Every line becomes one event. A line states a ruling only when it is of a kind that records one: `pending` is
 //! none, and the `allowed` of an execution or of a final output repeats the ruling instead of making one. What a
 //! line says in `context` and `payload` stays in the attributes.
+//!
+//! Only the plan of a call says that the call is a dry run, and its ruling says `allowed` like any other. So the plan
+//! and the lines after it in the same trace are read together, as far as they come in one body.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
@@ -12,8 +17,8 @@ use super::json::Numbers;
 use super::lines::{Line, lines};
 use super::{IngestError, Reason, Sink, native};
 use crate::event::{
-    Action, ActionKind, Agent, AuthorityKind, Budget, Decision, Effect, Event, Outcome, PolicyRef, Provenance,
-    Status, Trust,
+    Action, ActionKind, Agent, AuthorityKind, Budget, Decision, Effect, Event, Link, Outcome, PolicyRef,
+    Provenance, Rel, Status, Target, Trust,
 };
 use crate::id::TraceId;
 
@@ -24,16 +29,18 @@ const PROVENANCE_MAX: usize = 64;
 const CAPABILITIES_MAX: usize = 256;
 
 pub(super) fn map(body: &[u8], sink: &mut Sink<'_>) -> Result<(), IngestError> {
+    let mut dry_runs = BTreeMap::new();
     for line in lines(body) {
         match native::object(&line, sink, Numbers::Exact) {
             Ok(members) if !members.contains_key("event_type") || !members.contains_key("timestamp") => {
                 let reason = Reason::Shape {
-                    message: "not an AISecOps audit record: `event_type` and `timestamp` are required".to_owned(),
+                    message: "not an AISecOps audit record: `event_type` and `timestamp` are required"
+                        .to_owned(),
                 };
                 sink.reject(&line.place(), Some(line.offset), reason)?;
             }
             Ok(members) => {
-                let (event, notes) = event(&line, members, &mut sink.ids);
+                let (event, notes) = event(&line, members, &mut sink.ids, &mut dry_runs);
                 for note in notes {
                     sink.warn(&line.place(), note);
                 }
@@ -45,7 +52,15 @@ pub(super) fn map(body: &[u8], sink: &mut Sink<'_>) -> Result<(), IngestError> {
     Ok(())
 }
 
-fn event(line: &Line<'_>, members: Map<String, Value>, ids: &mut Ordinals) -> (Event, Vec<String>) {
+/// Whether the last call of a trace that said so was a dry run.
+type DryRuns = BTreeMap<Option<TraceId>, bool>;
+
+fn event(
+    line: &Line<'_>,
+    members: Map<String, Value>,
+    ids: &mut Ordinals,
+    dry_runs: &mut DryRuns,
+) -> (Event, Vec<String>) {
     let mut notes = Vec::new();
     let mut fields = Fields::default();
     for (name, value) in members {
@@ -63,8 +78,9 @@ fn event(line: &Line<'_>, members: Map<String, Value>, ids: &mut Ordinals) -> (E
     }
     let audit_kind = fields.get_text("audit_kind").unwrap_or_default().to_owned();
     let mut event = Event::new(id, action(&mut fields, &audit_kind));
-    event.source.format = FORMAT.to_owned();
-    event.source.profile = fields.get_text("schema_version").filter(|text| text.len() <= 32).map(str::to_owned);
+    FORMAT.clone_into(&mut event.source.format);
+    event.source.profile =
+        fields.get_text("schema_version").filter(|text| text.len() <= 32).map(str::to_owned);
     event.source.mapper = MAPPER;
     event.source.path = Some(line.path());
     who(&mut event, &mut fields);
@@ -74,13 +90,22 @@ fn event(line: &Line<'_>, members: Map<String, Value>, ids: &mut Ordinals) -> (E
             event.start_ns = Some(ns);
             fields.take("timestamp");
         }
-        None => notes.push("`timestamp` is not an ISO 8601 time with an offset; it stays in the attributes".into()),
+        None => notes
+            .push("`timestamp` is not an ISO 8601 time with an offset; it stays in the attributes".into()),
     }
     event.provenance = provenance(&mut fields);
-    event.classification =
-        nested(&fields, "context", "data_classification").or_else(|| nested(&fields, "context", "sensitivity_level"));
+    event.classification = nested(&fields, "context", "data_classification")
+        .or_else(|| nested(&fields, "context", "sensitivity_level"));
     event.budget = budget(&fields);
-    event.decision = decision(&mut fields, &audit_kind, &mut notes);
+    let stated = fields.get("payload").and_then(|payload| payload.get("dry_run")).and_then(Value::as_bool);
+    if let Some(dry_run) = stated {
+        dry_runs.insert(event.trace_id, dry_run);
+    }
+    let dry_run = stated.or_else(|| dry_runs.get(&event.trace_id).copied()).unwrap_or(false);
+    event.decision = decision(&mut fields, &audit_kind, dry_run, &mut notes);
+    if let Some(link) = event.decision.as_ref().and_then(|decision| approval(decision, &fields)) {
+        event.links.push(link);
+    }
     if audit_kind == "tool_execution" {
         event.outcome = Some(Outcome::new(Status::Ok));
     }
@@ -104,7 +129,8 @@ fn action(fields: &mut Fields, audit_kind: &str) -> Action {
     action.call_id = fields.text("execution_plan_id");
     action.arguments = fields.take("arguments").map(|held| held.value);
     action.resource = fields.text("server_name");
-    action.capabilities = texts(fields, "capabilities").or_else(|| texts(fields, "requested_capabilities")).unwrap_or_default();
+    action.capabilities =
+        texts(fields, "capabilities").or_else(|| texts(fields, "requested_capabilities")).unwrap_or_default();
     action
 }
 
@@ -122,19 +148,31 @@ fn who(event: &mut Event, fields: &mut Fields) {
 fn trace_id(fields: &mut Fields, notes: &mut Vec<String>) -> Option<TraceId> {
     let text = fields.get_text("trace_id")?;
     // Newer writers use the 32 digits of a UUID, others write its dashes.
-    match text.replace('-', "").parse() {
-        Ok(id) => {
-            fields.take("trace_id");
-            Some(id)
-        }
-        Err(_) => {
-            notes.push("`trace_id` is not 32 hexadecimal digits; it stays in the attributes".to_owned());
-            None
-        }
+    if let Ok(id) = text.replace('-', "").parse() {
+        fields.take("trace_id");
+        Some(id)
+    } else {
+        notes.push("`trace_id` is not 32 hexadecimal digits; it stays in the attributes".to_owned());
+        None
     }
 }
 
-fn decision(fields: &mut Fields, audit_kind: &str, notes: &mut Vec<String>) -> Option<Decision> {
+/// An allowed call that names an approval and says that it was given answers that approval. By whom is not logged.
+fn approval(decision: &Decision, fields: &Fields) -> Option<Link> {
+    let answers = fields.get_text("event_type") == Some("tool_allowed")
+        && decision.effect == Effect::Allow
+        && decision.reason.as_ref().is_some_and(|reason| reason.ends_with("(approved)"));
+    let approval_id = decision.approval_id.clone().filter(|_| answers);
+    approval_id
+        .map(|id| Link { to: Target { approval_id: Some(id), ..Target::default() }, rel: Rel::Approves })
+}
+
+fn decision(
+    fields: &mut Fields,
+    audit_kind: &str,
+    dry_run: bool,
+    notes: &mut Vec<String>,
+) -> Option<Decision> {
     if !matches!(audit_kind, "decision" | "capability" | "mcp_policy_decision") {
         return None;
     }
@@ -150,8 +188,7 @@ fn decision(fields: &mut Fields, audit_kind: &str, notes: &mut Vec<String>) -> O
     };
     fields.take("decision");
     let mut decision = Decision::new(effect, AuthorityKind::Policy);
-    let dry_run = fields.get("payload").and_then(|payload| payload.get("dry_run")).and_then(Value::as_bool);
-    decision.enforced = dry_run != Some(true);
+    decision.enforced = !dry_run;
     decision.reason = fields.text("reason");
     decision.approval_id = fields.text("approval_id");
     // An index or a key inside the policy file; the log names neither the policy nor its version.

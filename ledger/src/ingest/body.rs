@@ -24,12 +24,13 @@ pub(super) fn decompress(bytes: Vec<u8>, limits: &Limits) -> Result<Vec<u8>, Ing
     if !is_gzip(&bytes) {
         return Ok(bytes);
     }
-    let plain = read_bounded(flate2::read::MultiGzDecoder::new(bytes.as_slice()), limits.decompressed_bytes_max)
-        .map_err(|error| match error {
-            IngestError::Read { source } => IngestError::Gzip { source },
-            other => other,
-        })?
-        .ok_or(IngestError::DecompressedTooLarge { limit: limits.decompressed_bytes_max })?;
+    let plain =
+        read_bounded(flate2::read::MultiGzDecoder::new(bytes.as_slice()), limits.decompressed_bytes_max)
+            .map_err(|error| match error {
+                IngestError::Read { source } => IngestError::Gzip { source },
+                other => other,
+            })?
+            .ok_or(IngestError::DecompressedTooLarge { limit: limits.decompressed_bytes_max })?;
     if is_gzip(&plain) {
         return Err(IngestError::NestedGzip);
     }

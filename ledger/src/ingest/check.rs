@@ -113,9 +113,7 @@ fn rough(event: &Event) -> usize {
     }
     sum = sum.saturating_add(event.links.len() * 200);
     for link in &event.links {
-        sum = sum.saturating_add(
-            text(&link.to.event) + text(&link.to.call_id) + text(&link.to.approval_id),
-        );
+        sum = sum.saturating_add(text(&link.to.event) + text(&link.to.call_id) + text(&link.to.approval_id));
     }
     for source in &event.provenance {
         sum = sum.saturating_add(
@@ -150,9 +148,8 @@ fn rough(event: &Event) -> usize {
     }
     if let Some(usage) = &event.usage {
         sum = sum.saturating_add(text(&usage.provider) + text(&usage.model));
-        sum = sum.saturating_add(
-            usage.cost.as_ref().map_or(0, |cost| cost.currency.len() + cost.basis.len()),
-        );
+        sum =
+            sum.saturating_add(usage.cost.as_ref().map_or(0, |cost| cost.currency.len() + cost.basis.len()));
     }
     sum
 }
@@ -187,7 +184,9 @@ mod tests {
         event.attributes.insert("y".into(), json!("y".repeat(100_000)));
         assert_eq!(statement(&event, 48 << 10), Ok(()));
         event.action.resource = Some("\u{1}".repeat(9000));
-        assert!(matches!(statement(&event, 48 << 10), Err(Reason::Statement { bytes, .. }) if bytes > 54_000));
+        assert!(
+            matches!(statement(&event, 48 << 10), Err(Reason::Statement { bytes, .. }) if bytes > 54_000)
+        );
         event.action.resource = Some("z".repeat(9000));
         assert_eq!(statement(&event, 48 << 10), Ok(()));
     }

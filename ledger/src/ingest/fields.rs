@@ -172,7 +172,12 @@ impl Fields {
 
     /// Returns what is left under its own names; the values of ambiguous names and of `reserved` names come as
     /// lists under `otlp.ambiguous`.
-    pub(super) fn into_map(self, prefix: &str, reserved: &[&str], restated: &mut Vec<String>) -> Map<String, Value> {
+    pub(super) fn into_map(
+        self,
+        prefix: &str,
+        reserved: &[&str],
+        restated: &mut Vec<String>,
+    ) -> Map<String, Value> {
         const AMBIGUOUS: &str = "otlp.ambiguous";
         let mut map = Map::new();
         let mut ambiguous = self.ambiguous;
@@ -218,7 +223,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn bag(members: Value) -> Fields {
+    fn bag(members: &Value) -> Fields {
         let mut fields = Fields::default();
         for (name, value) in members.as_object().unwrap() {
             fields.insert(name, Held::from(value.clone()));
@@ -228,7 +233,7 @@ mod tests {
 
     #[test]
     fn only_what_is_carried_whole_leaves_the_bag() {
-        let mut fields = bag(json!({
+        let mut fields = bag(&json!({
             "long": "x".repeat(TEXT_BYTES_MAX + 1), "empty": "", "n": "12", "neg": -1, "half": 1.5,
             "exact": 0.0023, "rounded": 0.005_354_999_999_999_999_5, "args": "{\"a\":1}", "bad": "{\"a\":1,\"a\":2}",
         }));
@@ -247,7 +252,7 @@ mod tests {
 
     #[test]
     fn nobody_picks_between_two_values_of_one_name() {
-        let mut fields = bag(json!({"otlp.span": 1, "b": 2}));
+        let mut fields = bag(&json!({"otlp.span": 1, "b": 2}));
         for value in [1, 2, 3] {
             fields.insert("a/b", Held { value: json!(value), restated: vec![String::new()] });
         }

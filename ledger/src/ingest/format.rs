@@ -89,9 +89,8 @@ impl Format {
         } else {
             bytes
         };
-        let media = content_type.map(|text| {
-            text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-        });
+        let media =
+            content_type.map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
         let name = name.map(|name| {
             let name = name.to_ascii_lowercase();
             name.strip_suffix(".gz").map(str::to_owned).unwrap_or(name)
@@ -112,9 +111,12 @@ impl Format {
         if let Some(format) = text_format(text) {
             return Some(format);
         }
-        let named = name.as_deref().is_some_and(|name| name.ends_with(".ndjson") || name.ends_with(".jsonl"));
-        let stated =
-            matches!(media.as_deref(), Some("application/x-ndjson" | "application/ndjson" | "application/jsonl"));
+        let extension = name.as_deref().and_then(|name| name.rsplit('.').next());
+        let named = matches!(extension, Some("ndjson" | "jsonl"));
+        let stated = matches!(
+            media.as_deref(),
+            Some("application/x-ndjson" | "application/ndjson" | "application/jsonl")
+        );
         // Unreadable lines of a file that says it is line-based deserve errors that name the line.
         (named || stated).then_some(Self::Native)
     }
@@ -126,7 +128,8 @@ fn text_format(text: &[u8]) -> Option<Format> {
         stream.next().and_then(Result::ok).and_then(Members::format)
     };
     // A pretty-printed document spans lines; a broken first line must not hide the lines after it.
-    document(text).or_else(|| super::lines::lines(text).take(LINES_TRIED).find_map(|line| document(line.bytes)))
+    document(text)
+        .or_else(|| super::lines::lines(text).take(LINES_TRIED).find_map(|line| document(line.bytes)))
 }
 
 /// Which telling members the first object has.
@@ -190,7 +193,10 @@ mod tests {
         assert_eq!(detect(None, None, br#"{"id":"a","action":{}}"#), Some(Format::Native));
         assert_eq!(detect(Some("x.ndjson"), None, b"garbage\n{\"action\":{}}\n"), Some(Format::Native));
         assert_eq!(detect(Some("x.ndjson"), None, b"garbage"), Some(Format::Native));
-        assert_eq!(detect(None, Some("application/x-ndjson; charset=utf-8"), b"garbage"), Some(Format::Native));
+        assert_eq!(
+            detect(None, Some("application/x-ndjson; charset=utf-8"), b"garbage"),
+            Some(Format::Native)
+        );
         assert_eq!(detect(Some("x.txt"), None, b"garbage"), None);
         assert_eq!(
             detect(None, None, br#"{"event_type":"plan","decision":"pending","audit_kind":"plan"}"#),

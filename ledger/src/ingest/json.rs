@@ -166,7 +166,8 @@ fn explain(text: &str, error: &serde_json::Error, violation: Option<Violation>, 
         None => {
             let message = error.to_string();
             // The reader's own line and column count inside the document; ours is the offset.
-            let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(head, _)| head).to_owned();
+            let message =
+                message.rsplit_once(" at line ").map_or(message.as_str(), |(head, _)| head).to_owned();
             JsonError::Syntax { offset, message }
         }
     }
@@ -344,13 +345,15 @@ mod tests {
 
     #[test]
     fn refuses_what_two_readers_would_read_differently() {
-        assert!(matches!(refusal(r#"{"a":1,"b":{"c":1,"c":2}}"#), JsonError::Duplicate { name, .. } if name == "c"));
+        assert!(
+            matches!(refusal(r#"{"a":1,"b":{"c":1,"c":2}}"#), JsonError::Duplicate { name, .. } if name == "c")
+        );
         // The same name spelled with an escape is the same name.
         assert!(matches!(refusal(r#"{"a":1,"\u0061":2}"#), JsonError::Duplicate { name, .. } if name == "a"));
         for (text, offset) in [
             (r#"{"a":9007199254740992}"#, 5),
             (r#"{"a":-9007199254740992}"#, 5),
-            (r#"[1,100000000000000000000000]"#, 3),
+            (r"[1,100000000000000000000000]", 3),
             (r"[1e17]", 1),
             (r"[0.12345678901234567891]", 1),
             (r"[1e-400]", 1),
@@ -371,7 +374,11 @@ mod tests {
     #[test]
     fn names_the_offset_of_what_is_wrong() {
         assert_eq!(refusal("{\"a\":1"), JsonError::Truncated { offset: 6 });
-        assert!(matches!(refusal("{\"a\":x}"), JsonError::Syntax { offset: 5, .. }), "{:?}", refusal("{\"a\":x}"));
+        assert!(
+            matches!(refusal("{\"a\":x}"), JsonError::Syntax { offset: 5, .. }),
+            "{:?}",
+            refusal("{\"a\":x}")
+        );
         assert!(matches!(refusal("{\n\"a\":x}"), JsonError::Syntax { offset: 6, .. }));
         assert!(matches!(refusal("{} {}"), JsonError::Syntax { .. }));
         assert_eq!(read(b"{\"a\":\"\xff\"}", RULES).unwrap_err(), JsonError::Utf8 { offset: 6 });

@@ -147,7 +147,6 @@ const fn type_name(value: &Value) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::ingest::{Format, Limits, Mapped, map};
 
     fn mapped(body: &str) -> Mapped {
@@ -188,7 +187,8 @@ mod tests {
         assert!(refusal(r#"{"action":{"kind":"tool","name":""}}"#).contains("must not be empty"));
         assert!(refusal("[1]").contains("expected one JSON object, found an array"));
         assert!(
-            refusal(r#"{"id":"","action":{"kind":"tool","name":"t"}}"#).contains("leave it out to have one made")
+            refusal(r#"{"id":"","action":{"kind":"tool","name":"t"}}"#)
+                .contains("leave it out to have one made")
         );
         assert!(
             refusal(r#"{"source":{"peer":"ceo"},"action":{"kind":"tool","name":"t"}}"#)

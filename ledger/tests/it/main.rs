@@ -1,7 +1,9 @@
 //! Integration tests of the ledger, in one binary: RocksDB is linked once.
 
+mod ingest;
 mod store;
 mod tamper;
+mod workspace;
 
 /// A test file that no `mod` line names would never run.
 #[test]
@@ -15,4 +17,3 @@ fn no_test_file_is_forgotten() {
         assert!(named, "{name} is not a module of tests/it/main.rs");
     }
 }
-mod ingest_corpora;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use petgraph::Graph;
 use petgraph::graph::NodeIndex;
+use verdict_ledger::Record;
 use verdict_ledger::action::{Action, Ruling};
 use verdict_ledger::event::{ActionKind, AuthorityKind, Provenance, Rel, Status};
-use verdict_ledger::Record;
 
 use super::{Edge, EdgeKind, ExecutionGraph, Node, NodeKind};
 
@@ -160,7 +160,11 @@ impl Builder {
             if let Some(earlier) = last.insert(call, action)
                 && earlier.outcome == Some(Status::Error)
                 && let (Some(from), Some(to)) = (places.get(&earlier.key), places.get(&action.key))
-                && !self.edges.contains(&(from.action, to.entry, Edge { kind: EdgeKind::Retries, inferred: false }))
+                && !self.edges.contains(&(
+                    from.action,
+                    to.entry,
+                    Edge { kind: EdgeKind::Retries, inferred: false },
+                ))
             {
                 self.edge(from.action, to.entry, EdgeKind::Retries, true);
             }
@@ -187,7 +191,10 @@ impl Builder {
                 }
             }
             let id = format!("{}:{label}", kind.as_str());
-            graph.add_node(Node { title, ..plain(id, kind, label.to_owned(), kind.as_str().to_owned(), action.key) })
+            graph.add_node(Node {
+                title,
+                ..plain(id, kind, label.to_owned(), kind.as_str().to_owned(), action.key)
+            })
         })
     }
 
@@ -203,14 +210,32 @@ impl Builder {
             graph.add_node(Node {
                 title: format!("{trust} source {label}, {}{uri}", source.kind),
                 trust: Some(source.trust),
-                ..plain(format!("source:{number}"), NodeKind::Source, label, format!("{trust} · {}", source.kind), seq)
+                ..plain(
+                    format!("source:{number}"),
+                    NodeKind::Source,
+                    label,
+                    format!("{trust} · {}", source.kind),
+                    seq,
+                )
             })
         })
     }
 }
 
 fn plain(id: String, kind: NodeKind, label: String, note: String, seq: u64) -> Node {
-    Node { id, kind, label, note, title: String::new(), seq, effect: None, trust: None, state: None, cost: None, count: 1 }
+    Node {
+        id,
+        kind,
+        label,
+        note,
+        title: String::new(),
+        seq,
+        effect: None,
+        trust: None,
+        state: None,
+        cost: None,
+        count: 1,
+    }
 }
 
 fn ruling_node(action: &Action, ruling: &Ruling, position: usize) -> Node {

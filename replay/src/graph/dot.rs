@@ -7,7 +7,10 @@ pub(super) fn write(graph: &ExecutionGraph) -> String {
     for (position, node) in graph.nodes().enumerate() {
         let label = quote(&format!("{}\n{}", node.label, node.note));
         let class = node.kind.as_str();
-        out.push_str(&format!("  n{position} [label={label}, class=\"{class}\", tooltip={}];\n", quote(&node.title)));
+        out.push_str(&format!(
+            "  n{position} [label={label}, class=\"{class}\", tooltip={}];\n",
+            quote(&node.title)
+        ));
     }
     for (from, to, edge) in graph.edges() {
         let style = if edge.inferred { ", style=dashed" } else { "" };

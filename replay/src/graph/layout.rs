@@ -277,14 +277,18 @@ impl Layers {
     /// Counts crossings between neighbouring layers with a Fenwick tree.
     fn crossings(&self) -> u64 {
         let place = self.places();
-        let at = |cell: usize| place.get(cell).copied().and_then(|p| usize::try_from(p).ok()).unwrap_or_default();
+        let at =
+            |cell: usize| place.get(cell).copied().and_then(|p| usize::try_from(p).ok()).unwrap_or_default();
         let mut total = 0;
         for (layer, next) in self.layers.iter().zip(self.layers.iter().skip(1)) {
             let mut tree = vec![0u64; next.len() + 1];
             let mut added = 0u64;
             for cell in layer {
-                let mut ends: Vec<usize> =
-                    self.cells.get(*cell).map(|c| c.right.iter().map(|to| at(*to)).collect()).unwrap_or_default();
+                let mut ends: Vec<usize> = self
+                    .cells
+                    .get(*cell)
+                    .map(|c| c.right.iter().map(|to| at(*to)).collect())
+                    .unwrap_or_default();
                 ends.sort_unstable();
                 for end in &ends {
                     let mut not_above = 0;
@@ -357,9 +361,9 @@ impl Layers {
             }
             blocks.push(block);
         }
-        let bases = blocks.iter().flat_map(|(sum, weight, cells)| {
-            std::iter::repeat_n(sum.div_euclid((*weight).max(1)), *cells)
-        });
+        let bases = blocks
+            .iter()
+            .flat_map(|(sum, weight, cells)| std::iter::repeat_n(sum.div_euclid((*weight).max(1)), *cells));
         let placed: Vec<i64> = bases.zip(&offsets).map(|(base, offset)| base + offset).collect();
         for (index, y) in order.iter().zip(placed) {
             if let Some(cell) = self.cells.get_mut(*index) {
@@ -395,7 +399,9 @@ impl Layers {
         for (edge, reversed, chain) in &self.chains {
             let mut points = Vec::with_capacity(chain.len() * 2);
             for (position, index) in chain.iter().enumerate() {
-                let (Some(cell), Some(l), Some(r)) = (self.cells.get(*index), left.get(*index), right.get(*index)) else {
+                let (Some(cell), Some(l), Some(r)) =
+                    (self.cells.get(*index), left.get(*index), right.get(*index))
+                else {
                     continue;
                 };
                 let y = cell.y - top + MARGIN;

@@ -12,9 +12,9 @@ mod svg;
 
 use petgraph::Graph;
 use serde::Serialize;
+use verdict_ledger::Record;
 use verdict_ledger::action::Action;
 use verdict_ledger::event::{Cost, Effect, Trust};
-use verdict_ledger::Record;
 
 /// Most nodes of a drawing; above it, repeats are drawn as one.
 pub const DRAWN_NODES_MAX: usize = 300;
@@ -166,7 +166,9 @@ impl ExecutionGraph {
     /// Returns the edges as (from, to, edge) over positions of [`ExecutionGraph::nodes`], in order.
     pub fn edges(&self) -> impl Iterator<Item = (usize, usize, Edge)> + '_ {
         use petgraph::visit::EdgeRef as _;
-        self.graph.edge_references().map(|edge| (edge.source().index(), edge.target().index(), *edge.weight()))
+        self.graph
+            .edge_references()
+            .map(|edge| (edge.source().index(), edge.target().index(), *edge.weight()))
     }
 
     /// Draws the graph as SVG text for embedding in HTML under a strict content security policy.

@@ -42,7 +42,8 @@ pub(super) fn draw(graph: &ExecutionGraph) -> String {
         let inferred = if edge.inferred { " edge-inferred" } else { "" };
         let label = |at: &usize| nodes.get(*at).map(|node| node.label.as_str()).unwrap_or_default();
         let word = edge.kind.as_str().replace('_', " ");
-        let title = format!("{} {word} {}{}", label(from), label(to), if edge.inferred { " (inferred)" } else { "" });
+        let title =
+            format!("{} {word} {}{}", label(from), label(to), if edge.inferred { " (inferred)" } else { "" });
         let _ = writeln!(
             out,
             "<path class=\"edge edge-{}{inferred}\" d=\"{}\" fill=\"none\" marker-end=\"url(#arrow)\"><title>{}</title></path>",
@@ -99,10 +100,10 @@ fn draw_node(out: &mut String, node: &Node, rect: &Rect) {
     if node.count > 1 {
         class.push_str(" node-repeated");
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<a href=\"#e-{}\" class=\"{class}\"><title>{}</title>{}{}<text class=\"node-label\" x=\"{}\" y=\"{}\">{}</text>\
-         <text class=\"node-note\" x=\"{}\" y=\"{}\">{}</text></a>\n",
+         <text class=\"node-note\" x=\"{}\" y=\"{}\">{}</text></a>",
         node.seq,
         escape(&shorten(&node.title, TITLE_CHARS_MAX)),
         shape(node.kind, rect),
@@ -122,7 +123,10 @@ fn shape(kind: NodeKind, rect: &Rect) -> String {
     let Rect { x, y, width: w, height: h } = *rect;
     match kind {
         NodeKind::User | NodeKind::Agent => {
-            format!("<rect class=\"shape\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"{}\"/>", h / 2)
+            format!(
+                "<rect class=\"shape\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"{}\"/>",
+                h / 2
+            )
         }
         // A sheet with a folded corner.
         NodeKind::Source => {

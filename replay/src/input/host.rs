@@ -33,7 +33,8 @@ pub(super) fn email_domain(arguments: Option<&Value>) -> Option<String> {
     if !texts.iter().any(|text| text.contains('@')) {
         return None;
     }
-    let addresses = texts.iter().flat_map(|text| text.split([',', ';'])).filter(|text| !text.trim().is_empty());
+    let addresses =
+        texts.iter().flat_map(|text| text.split([',', ';'])).filter(|text| !text.trim().is_empty());
     join(addresses.map(|address| domain(address).unwrap_or_else(|| UNREADABLE.to_owned())))
 }
 
@@ -130,7 +131,8 @@ fn domain(text: &str) -> Option<String> {
     let mut parts = address.split('@');
     let (local, domain) = (parts.next()?, parts.next()?);
     // `@` inside a quoted local part, comments and address literals are legal and unread here.
-    let plain = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '"' | '(' | ')' | '<' | '>' | '\\');
+    let plain =
+        |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '"' | '(' | ')' | '<' | '>' | '\\');
     if parts.next().is_some() || local.is_empty() || !address.chars().all(plain) {
         return None;
     }
@@ -181,11 +183,15 @@ mod tests {
 
     #[test]
     fn several_hosts_are_all_named_and_unreadable_ones_are_present() {
-        let arguments = json!({"url": ["https://b.example", "https://a.example"], "uri": "https://b.example/2"});
+        let arguments =
+            json!({"url": ["https://b.example", "https://a.example"], "uri": "https://b.example/2"});
         assert_eq!(url_host(Some(&arguments), None).as_deref(), Some("a.example,b.example"));
         let bad = json!({"URL": "http://a@b@c/"});
         assert_eq!(url_host(Some(&bad), Some("https://x.example")).as_deref(), Some(UNREADABLE));
-        assert_eq!(url_host(Some(&json!({"q": "x"})), Some("https://x.example/d")).as_deref(), Some("x.example"));
+        assert_eq!(
+            url_host(Some(&json!({"q": "x"})), Some("https://x.example/d")).as_deref(),
+            Some("x.example")
+        );
         assert_eq!(url_host(Some(&json!({"q": "x"})), Some("orders")), None);
         assert_eq!(url_host(None, None), None);
     }
@@ -198,6 +204,9 @@ mod tests {
         assert_eq!(one(json!(["a@b.example", "x"])).as_deref(), Some("b.example,unreadable.invalid"));
         assert_eq!(one(json!("\"a@b\"@c.example")).as_deref(), Some(UNREADABLE));
         assert_eq!(one(json!("alice")), None);
-        assert_eq!(email_domain(Some(&json!({"to": "a@ours.example", "bcc": "z@evil.example"}))).as_deref(), Some("evil.example,ours.example"));
+        assert_eq!(
+            email_domain(Some(&json!({"to": "a@ours.example", "bcc": "z@evil.example"}))).as_deref(),
+            Some("evil.example,ours.example")
+        );
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use regorus::unstable::{BUILTINS, Expr, Literal, Module, Query, Rule, RuleHead, Span};
+use regorus::unstable::{BUILTINS, Expr, Module, Rule, RuleHead, Span};
 use regorus::{Engine, Rc};
 use verdict_ledger::event::Effect;
 
@@ -15,6 +15,7 @@ use super::check::{Problem, Severity};
 use super::decision::RuleRef;
 use super::schema::{Step, unknown_step};
 use super::settings::{Adapter, text};
+use super::syntax::{column, each_expr, literal, reference, static_path, untabbed};
 
 /// Builtins whose result is not a function of their arguments, and those that write beside the result.
 const NONDETERMINISTIC: [&str; 10] = [
@@ -76,9 +77,8 @@ impl Analysis {
             (Some((file, line)), Adapter::Allow | Adapter::Deny) => {
                 rules.entry(settings.entrypoint.clone()).or_insert_with(|| (file.clone(), *line));
             }
-            (Some(_), Adapter::Findings) => {}
             (None, _) if complete => problems.push(no_entrypoint(bundle, &modules)),
-            (None, _) => {}
+            (Some(_), Adapter::Findings) | (None, _) => {}
         }
         if problems.iter().all(|problem| !problem.is_error()) {
             prepare(&mut engine, &settings.entrypoint, &mut problems);
@@ -154,7 +154,9 @@ pub(super) fn add<'a>(
                 problem.column = problem.column.map(|column| untabbed(line.unwrap_or_default(), column));
                 problems.push(problem);
             }
-            Err(panic) => problems.push(error_at(path, &format!("the parser panicked: {}", panic_text(&*panic)))),
+            Err(panic) => {
+                problems.push(error_at(path, &format!("the parser panicked: {}", panic_text(&*panic))));
+            }
         }
     }
 }
@@ -166,7 +168,8 @@ pub(super) fn prepare(engine: &mut Engine, entrypoint: &str, problems: &mut Vec<
         Ok(Ok(())) => {}
         Ok(Err(error)) => problems.push(error_at(SETTINGS_FILE, &format!("{error:#}"))),
         Err(panic) => {
-            problems.push(error_at(SETTINGS_FILE, &format!("the compiler panicked: {}", panic_text(&*panic))));
+            problems
+                .push(error_at(SETTINGS_FILE, &format!("the compiler panicked: {}", panic_text(&*panic))));
         }
     }
 }
@@ -186,7 +189,8 @@ fn error_at(file: &str, text: &str) -> Problem {
         let line = parts.next()?.parse().ok()?;
         Some((parts.next()?.to_owned(), line, column))
     });
-    let message = text.rsplit("error: ").next().unwrap_or(text).split_whitespace().collect::<Vec<_>>().join(" ");
+    let message =
+        text.rsplit("error: ").next().unwrap_or(text).split_whitespace().collect::<Vec<_>>().join(" ");
     let hint = if message.contains("import") && place.is_some() {
         Some("imports must stand before the first rule".to_owned())
     } else {
@@ -200,8 +204,10 @@ fn error_at(file: &str, text: &str) -> Problem {
 }
 
 fn no_entrypoint(bundle: &Bundle, modules: &Modules) -> Problem {
-    let settings = bundle.files().get(SETTINGS_FILE).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
-    let line = settings.lines().position(|line| line.trim_start().starts_with("entrypoint")).unwrap_or_default();
+    let settings =
+        bundle.files().get(SETTINGS_FILE).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+    let line =
+        settings.lines().position(|line| line.trim_start().starts_with("entrypoint")).unwrap_or_default();
     let known: Vec<_> = modules.places.keys().take(10).map(|path| format!("`{path}`")).collect();
     let hint = if known.is_empty() {
         "the bundle has no rule at all; policies are the .rego files outside `tests/`".to_owned()
@@ -240,14 +246,20 @@ struct ParsedModule {
 impl Modules {
     fn of(engine: &mut Engine) -> Self {
         let list: Vec<_> = engine.get_modules().iter().map(ParsedModule::of).collect();
-        let mut all =
-            Self { list: Vec::new(), places: Places::new(), functions: BTreeSet::new(), packages: BTreeSet::new() };
+        let mut all = Self {
+            list: Vec::new(),
+            places: Places::new(),
+            functions: BTreeSet::new(),
+            packages: BTreeSet::new(),
+        };
         for module in &list {
             let package = format!("data.{}", module.package.join("."));
             for rule in &module.module.policy {
                 let (head, is_function) = match rule.as_ref() {
                     Rule::Spec { head: RuleHead::Func { refr, .. }, .. } => (refr, true),
-                    Rule::Spec { head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. }, .. } => (refr, false),
+                    Rule::Spec {
+                        head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. }, ..
+                    } => (refr, false),
                     Rule::Default { refr, args, .. } => (refr, !args.is_empty()),
                 };
                 let path = format!("{package}.{}", static_path(head).join("."));
@@ -268,13 +280,13 @@ impl Modules {
     fn check_recursion(&self, problems: &mut Vec<Problem>) {
         let mut calls: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         for module in &self.list {
-            module.each_expr(|rule, expr| {
+            each_expr(&module.module, |rule, expr| {
                 let Rule::Spec { head: RuleHead::Func { refr, .. }, .. } = rule else { return };
                 let Expr::Call { fcn, .. } = expr else { return };
                 let caller = format!("data.{}.{}", module.package.join("."), static_path(refr).join("."));
-                let (callee, defined) = module.resolve(&static_path(fcn), self);
+                let (function, defined) = module.resolve(&static_path(fcn), self);
                 if let (Some(caller), true) = (self.functions.get(&caller), defined) {
-                    calls.entry(caller).or_default().insert(callee);
+                    calls.entry(caller).or_default().insert(function);
                 }
             });
         }
@@ -288,7 +300,9 @@ impl Modules {
                     }
                 }
             }
-            if let (true, Some((file, line))) = (reached.contains(function.as_str()), self.places.get(function)) {
+            if let (true, Some((file, line))) =
+                (reached.contains(function.as_str()), self.places.get(function))
+            {
                 problems.push(Problem {
                     file: file.clone(),
                     line: *line,
@@ -324,7 +338,8 @@ impl ParsedModule {
         let mut imports = BTreeMap::new();
         for import in &module.imports {
             let path = static_path(&import.refr);
-            let alias = import.r#as.as_ref().map(|span| span.text().to_owned()).or_else(|| path.last().cloned());
+            let alias =
+                import.r#as.as_ref().map(|span| span.text().to_owned()).or_else(|| path.last().cloned());
             if let (Some(alias), Some("data")) = (alias, path.first().map(String::as_str)) {
                 imports.insert(alias, path.join("."));
             }
@@ -338,7 +353,14 @@ impl ParsedModule {
     }
 
     fn problem(&self, span: &Span, severity: Severity, message: String, hint: Option<String>) -> Problem {
-        Problem { file: self.file.clone(), line: span.line, column: Some(column(span)), severity, message, hint }
+        Problem {
+            file: self.file.clone(),
+            line: span.line,
+            column: Some(column(span)),
+            severity,
+            message,
+            hint,
+        }
     }
 
     fn check_roots(&self, bundle: &Bundle, problems: &mut Vec<Problem>) {
@@ -363,7 +385,7 @@ impl ParsedModule {
         let full = if first == "data" {
             written.clone()
         } else if let Some(import) = self.imports.get(first) {
-            [&[import.clone()], rest].concat().join(".")
+            std::iter::once(import).chain(rest).map(String::as_str).collect::<Vec<_>>().join(".")
         } else {
             format!("data.{}.{written}", self.package.join("."))
         };
@@ -382,7 +404,7 @@ impl ParsedModule {
                 ));
             }
         }
-        self.each_expr(|_, expr| {
+        each_expr(&self.module, |_, expr| {
             let Expr::Call { fcn, params, .. } = expr else { return };
             let call = static_path(fcn);
             let (name, defined) = self.resolve(&call, modules);
@@ -412,12 +434,20 @@ impl ParsedModule {
                     _ => None,
                 };
                 if value.is_none_or(|value| value > max) {
-                    problems.push(self.problem(
-                        argument.span(),
-                        Severity::Error,
-                        format!("argument {} of `{name}` must be a number up to {max} in the source", at + 1),
-                        Some("the engine allocates as much as it says before any limit is looked at".to_owned()),
-                    ));
+                    problems.push(
+                        self.problem(
+                            argument.span(),
+                            Severity::Error,
+                            format!(
+                                "argument {} of `{name}` must be a number up to {max} in the source",
+                                at + 1
+                            ),
+                            Some(
+                                "the engine allocates as much as it says before any limit is looked at"
+                                    .to_owned(),
+                            ),
+                        ),
+                    );
                 }
             }
         });
@@ -425,8 +455,10 @@ impl ParsedModule {
 
     fn check_input(&self, problems: &mut Vec<Problem>) {
         let mut seen = BTreeSet::new();
-        self.each_expr(|_, expr| {
-            let Some((root, steps)) = reference(expr).filter(|(root, _)| root.text() == "input") else { return };
+        each_expr(&self.module, |_, expr| {
+            let Some((root, steps)) = reference(expr).filter(|(root, _)| root.text() == "input") else {
+                return;
+            };
             let path: Vec<Step> = steps.iter().map(|(step, _)| step.clone()).collect();
             let Some(unknown) = unknown_step(&path) else { return };
             let span = steps.get(unknown.at).map_or(root, |(_, span)| *span);
@@ -438,12 +470,21 @@ impl ParsedModule {
     }
 
     /// Collects every object literal that is a finding: it has a member `rule`, or it is what the entry point holds.
-    fn collect_rules(&self, entrypoint: &str, adapter: Adapter, rules: &mut Places, problems: &mut Vec<Problem>) {
+    fn collect_rules(
+        &self,
+        entrypoint: &str,
+        adapter: Adapter,
+        rules: &mut Places,
+        problems: &mut Vec<Problem>,
+    ) {
         let package = format!("data.{}", self.package.join("."));
-        self.each_expr(|rule, expr| {
+        each_expr(&self.module, |rule, expr| {
             let Expr::Object { fields, .. } = expr else { return };
             let member = |name: &str| {
-                fields.iter().find(|(_, key, _)| literal(key) == Some(name)).map(|(_, _, value)| value.as_ref())
+                fields
+                    .iter()
+                    .find(|(_, key, _)| literal(key) == Some(name))
+                    .map(|(_, _, value)| value.as_ref())
             };
             let (id, effect) = (member("rule"), member("effect"));
             let is_entry = adapter == Adapter::Findings
@@ -501,177 +542,6 @@ impl ParsedModule {
             }
         });
     }
-
-    /// Visits every expression of every rule. Iterative: references can nest deeper than a stack.
-    fn each_expr(&self, mut visit: impl FnMut(&Rule, &Expr)) {
-        for rule in &self.module.policy {
-            let mut pending: Vec<&Expr> = Vec::new();
-            match rule.as_ref() {
-                Rule::Spec { head, bodies, .. } => {
-                    match head {
-                        RuleHead::Compr { refr, assign, .. } => {
-                            pending.push(refr);
-                            pending.extend(assign.iter().map(|assign| assign.value.as_ref()));
-                        }
-                        RuleHead::Set { refr, key, .. } => {
-                            pending.push(refr);
-                            pending.extend(key.iter().map(AsRef::as_ref));
-                        }
-                        RuleHead::Func { refr, args, assign, .. } => {
-                            pending.push(refr);
-                            pending.extend(args.iter().map(AsRef::as_ref));
-                            pending.extend(assign.iter().map(|assign| assign.value.as_ref()));
-                        }
-                    }
-                    for body in bodies {
-                        pending.extend(body.assign.iter().map(|assign| assign.value.as_ref()));
-                        push_query(&body.query, &mut pending);
-                    }
-                }
-                Rule::Default { args, value, .. } => {
-                    pending.extend(args.iter().map(AsRef::as_ref));
-                    pending.push(value);
-                }
-            }
-            while let Some(expr) = pending.pop() {
-                visit(rule, expr);
-                push_children(expr, &mut pending);
-            }
-        }
-    }
-}
-
-fn push_query<'a>(query: &'a Query, out: &mut Vec<&'a Expr>) {
-    for statement in &query.stmts {
-        match &statement.literal {
-            Literal::SomeVars { .. } => {}
-            Literal::SomeIn { key, value, collection, .. } => {
-                out.extend(key.iter().map(AsRef::as_ref));
-                out.push(value);
-                out.push(collection);
-            }
-            Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => out.push(expr),
-            Literal::Every { domain, query, .. } => {
-                out.push(domain);
-                push_query(query, out);
-            }
-        }
-        for with in &statement.with_mods {
-            out.push(&with.refr);
-            out.push(&with.r#as);
-        }
-    }
-}
-
-fn push_children<'a>(expr: &'a Expr, out: &mut Vec<&'a Expr>) {
-    match expr {
-        Expr::String { .. }
-        | Expr::RawString { .. }
-        | Expr::Number { .. }
-        | Expr::Bool { .. }
-        | Expr::Null { .. }
-        | Expr::Var { .. } => {}
-        Expr::Array { items, .. } | Expr::Set { items, .. } => out.extend(items.iter().map(AsRef::as_ref)),
-        Expr::Object { fields, .. } => {
-            for (_, key, value) in fields {
-                out.push(key);
-                out.push(value);
-            }
-        }
-        Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
-            out.push(term);
-            push_query(query, out);
-        }
-        Expr::ObjectCompr { key, value, query, .. } => {
-            out.push(key);
-            out.push(value);
-            push_query(query, out);
-        }
-        Expr::Call { fcn, params, .. } => {
-            out.push(fcn);
-            out.extend(params.iter().map(AsRef::as_ref));
-        }
-        Expr::UnaryExpr { expr, .. } => out.push(expr),
-        Expr::RefDot { refr, .. } => out.push(refr),
-        Expr::RefBrack { refr, index, .. } => {
-            out.push(refr);
-            out.push(index);
-        }
-        Expr::BinExpr { lhs, rhs, .. }
-        | Expr::BoolExpr { lhs, rhs, .. }
-        | Expr::ArithExpr { lhs, rhs, .. }
-        | Expr::AssignExpr { lhs, rhs, .. } => {
-            out.push(lhs);
-            out.push(rhs);
-        }
-        Expr::Membership { key, value, collection, .. } => {
-            out.extend(key.iter().map(AsRef::as_ref));
-            out.push(value);
-            out.push(collection);
-        }
-    }
-}
-
-/// Counts characters from the start of the line, as editors do; the engine counts a tab as four.
-fn column(span: &Span) -> u32 {
-    let before = span.source.contents().get(..span.start as usize).unwrap_or_default();
-    let in_line = before.rsplit('\n').next().unwrap_or_default().chars().count();
-    u32::try_from(in_line + 1).unwrap_or(u32::MAX)
-}
-
-/// Turns a column of the engine into one of an editor.
-fn untabbed(line: &str, column: u32) -> u32 {
-    let mut at = 1;
-    let mut editor = 1;
-    for c in line.chars() {
-        if at >= column {
-            break;
-        }
-        at += if c == '\t' { 4 } else { 1 };
-        editor += 1;
-    }
-    editor + column.saturating_sub(at)
-}
-
-/// Takes a reference apart: its root variable and its steps, each with its place.
-fn reference(expr: &Expr) -> Option<(&Span, Vec<(Step, &Span)>)> {
-    let mut steps = Vec::new();
-    let mut at = expr;
-    loop {
-        match at {
-            Expr::Var { span, .. } => {
-                steps.reverse();
-                return Some((span, steps));
-            }
-            Expr::RefDot { refr, field, .. } => {
-                steps.push((Step::Field(field.0.text().to_owned()), &field.0));
-                at = refr;
-            }
-            Expr::RefBrack { refr, index, .. } => {
-                let step = literal(index).map_or(Step::Any, |name| Step::Field(name.to_owned()));
-                steps.push((step, index.span()));
-                at = refr;
-            }
-            _ => return None,
-        }
-    }
-}
-
-/// Returns the components of a reference up to the first that is not fixed in the source.
-fn static_path(expr: &Expr) -> Vec<String> {
-    let Some((root, steps)) = reference(expr) else { return Vec::new() };
-    let fields = steps.into_iter().map_while(|(step, _)| match step {
-        Step::Field(name) => Some(name),
-        Step::Any => None,
-    });
-    std::iter::once(root.text().to_owned()).chain(fields).collect()
-}
-
-fn literal(expr: &Expr) -> Option<&str> {
-    match expr {
-        Expr::String { value, .. } | Expr::RawString { value, .. } => value.as_string().ok().map(AsRef::as_ref),
-        _ => None,
-    }
 }
 
 fn is_effect(word: &str) -> bool {
@@ -682,7 +552,9 @@ fn instead(builtin: &str) -> &'static str {
     match builtin {
         "time.now_ns" => "use `input.event.ts_ns`, the time of the action",
         "print" | "trace" => "print in tests only",
-        "http.send" | "net.lookup_ip_addr" | "opa.runtime" => "put what it would fetch into the bundle's data",
+        "http.send" | "net.lookup_ip_addr" | "opa.runtime" => {
+            "put what it would fetch into the bundle's data"
+        }
         _ => "decide from `input` and `data` alone",
     }
 }
@@ -698,14 +570,6 @@ mod tests {
         assert_eq!(problem.to_string(), "policy/a.rego:3:7: error: expecting expression");
         let problem = error_at("policy/b.rego", "policy/b.rego exceeds maximum allowed line count 20000");
         assert_eq!((problem.file.as_str(), problem.line, problem.column), ("policy/b.rego", 1, None));
-    }
-
-    #[test]
-    fn columns_are_those_of_an_editor() {
-        assert_eq!(untabbed("\t\tx", 9), 3);
-        assert_eq!(untabbed("ab", 2), 2);
-        assert_eq!(untabbed("", 1), 1);
-        assert_eq!(untabbed("ab", 5), 5);
     }
 
     #[test]

@@ -133,7 +133,10 @@ fn read_tar(bytes: &[u8]) -> Result<Files, BundleError> {
 }
 
 /// Writes a plain tar: sorted, mode 0644, no owner, time zero.
-#[expect(clippy::expect_used, reason = "writing to memory cannot fail and the names were checked on the way in")]
+#[expect(
+    clippy::expect_used,
+    reason = "writing to memory cannot fail and the names were checked on the way in"
+)]
 pub(super) fn write_archive(files: &Files) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, bytes) in files {
@@ -254,7 +257,10 @@ impl Collector {
         // Directories collide as files do: `Policy/a` and `policy/b` are one directory on some machines.
         for (at, _) in path.match_indices('/') {
             let Some(parent) = path.get(..at) else { continue };
-            let seen = self.folded.entry(format!("{}/", parent.to_lowercase())).or_insert_with(|| format!("{parent}/"));
+            let seen = self
+                .folded
+                .entry(format!("{}/", parent.to_lowercase()))
+                .or_insert_with(|| format!("{parent}/"));
             if *seen != format!("{parent}/") {
                 return Err(BundleError::CaseCollision { first: seen.clone(), second: format!("{parent}/") });
             }
@@ -273,7 +279,7 @@ mod tests {
             assert!(matches!(check_name(bad), Err(BundleError::Name { .. })), "{bad:?}");
         }
         assert!(check_name(&"x".repeat(201)).is_err());
-        assert!(check_name(&"d/".repeat(16).trim_end_matches('/').to_owned()).is_ok());
+        assert!(check_name("d/".repeat(16).trim_end_matches('/')).is_ok());
         assert!(check_name(&format!("{}f", "d/".repeat(16))).is_err());
         for good in ["policy/a b.rego", ".manifest", "a..b/c", "données/é.json"] {
             assert!(check_name(good).is_ok(), "{good:?}");
@@ -285,7 +291,9 @@ mod tests {
 
     #[test]
     fn leftovers_of_editors_and_hidden_files_are_left_out() {
-        for path in [".git/config", "policy/.a.rego.swp", "policy/a.rego~", "#a#", "data/x.orig", "tests/.manifest"] {
+        for path in
+            [".git/config", "policy/.a.rego.swp", "policy/a.rego~", "#a#", "data/x.orig", "tests/.manifest"]
+        {
             assert!(is_ignored(path), "{path}");
         }
         for path in [".manifest", ".signatures.json", "policy/a.rego", "a/README.md"] {

@@ -256,7 +256,10 @@ impl Bundle {
     }
 
     fn rego(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).filter(|(p, _)| p.ends_with(".rego"))
+        self.files
+            .iter()
+            .map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
+            .filter(|(path, _)| Path::new(path).extension().is_some_and(|end| end == "rego"))
     }
 }
 

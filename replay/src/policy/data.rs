@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -41,7 +42,7 @@ fn place(file: &str) -> Result<Option<Vec<&str>>, BundleError> {
             reason: "YAML data is not supported; convert it to JSON".to_owned(),
         });
     }
-    if is_below_data(dir) && name.ends_with(".json") {
+    if is_below_data(dir) && Path::new(name).extension().is_some_and(|end| end == "json") {
         return Ok(Some(parts(dir.strip_prefix("data").unwrap_or_default())));
     }
     if name == "data.json" && dir != "tests" && !dir.starts_with("tests/") {
@@ -157,7 +158,9 @@ fn conflict(owners: &BTreeMap<String, String>, file: &str, pointer: String) -> B
     let below = format!("{pointer}/");
     let first = owners
         .iter()
-        .find(|(owned, _)| **owned == pointer || pointer.starts_with(&format!("{owned}/")) || owned.starts_with(&below))
+        .find(|(owned, _)| {
+            **owned == pointer || pointer.starts_with(&format!("{owned}/")) || owned.starts_with(&below)
+        })
         .map_or_else(|| "another file".to_owned(), |(_, file)| file.clone());
     BundleError::DataConflict { first, second: file.to_owned(), pointer }
 }
@@ -201,9 +204,9 @@ impl<'de> Visitor<'de> for Exact {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        i64::try_from(value)
-            .map(Value::from)
-            .map_err(|_| E::custom(format_args!("`{}` is {value}, which is beyond 64-bit integers", self.pointer)))
+        i64::try_from(value).map(Value::from).map_err(|_| {
+            E::custom(format_args!("`{}` is {value}, which is beyond 64-bit integers", self.pointer))
+        })
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
@@ -219,7 +222,9 @@ impl<'de> Visitor<'de> for Exact {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(Self { pointer: format!("{}/{}", self.pointer, items.len()) })? {
+        while let Some(item) =
+            seq.next_element_seed(Self { pointer: format!("{}/{}", self.pointer, items.len()) })?
+        {
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -264,10 +269,7 @@ mod tests {
             ("schema/x.json", r#"{"ignored": 1.5}"#),
         ])
         .unwrap();
-        assert_eq!(
-            data,
-            json!({"x": 1, "y": true, "a": {"b": {"p": [1], "q": {"r": -2}}, "c": {"s": "t"}}})
-        );
+        assert_eq!(data, json!({"x": 1, "y": true, "a": {"b": {"p": [1], "q": {"r": -2}}, "c": {"s": "t"}}}));
     }
 
     #[test]
@@ -280,7 +282,8 @@ mod tests {
         assert!(error.contains("beyond 64-bit integers"), "{error}");
         let error = mounted(&[("data/a.json", r#"{"x": 1, "x": 1}"#)]).unwrap_err();
         assert!(error.contains("`/x` is set twice"), "{error}");
-        let error = mounted(&[("data/a.json", r#"{"k": {"x": 1}}"#), ("data/k/b.json", r#"{"x": 2}"#)]).unwrap_err();
+        let error =
+            mounted(&[("data/a.json", r#"{"k": {"x": 1}}"#), ("data/k/b.json", r#"{"x": 2}"#)]).unwrap_err();
         assert_eq!(error, "data/a.json and data/k/b.json both set `data/k/x`");
         let error = mounted(&[("data/a.json", r#"{"k": 1}"#), ("data/k/b.json", r#"{"x": 2}"#)]).unwrap_err();
         assert_eq!(error, "data/a.json and data/k/b.json both set `data/k`");

@@ -39,7 +39,8 @@ impl Joined {
 
     /// Makes the element of one finding.
     pub fn of(finding: &Finding) -> Self {
-        Self::identity().join(Self { effect: finding.effect, obligations: finding.obligations.iter().cloned().collect() })
+        Self::identity()
+            .join(Self { effect: finding.effect, obligations: finding.obligations.iter().cloned().collect() })
     }
 
     /// Joins two.
@@ -153,14 +154,13 @@ mod tests {
     }
 
     fn finding() -> impl Strategy<Value = Finding> {
-        (prop::sample::select(Effect::ALL.to_vec()), 0..4u8, prop::collection::vec(obligation(), 0..4)).prop_map(
-            |(effect, rule, obligations)| Finding {
+        (prop::sample::select(Effect::ALL.to_vec()), 0..4u8, prop::collection::vec(obligation(), 0..4))
+            .prop_map(|(effect, rule, obligations)| Finding {
                 effect,
                 rule: RuleRef { id: format!("r{rule}"), file: None, line: None },
                 reason: None,
                 obligations,
-            },
-        )
+            })
     }
 
     fn element() -> impl Strategy<Value = Joined> {
@@ -215,18 +215,30 @@ mod tests {
     }
 
     fn says(effect: Effect, rule: &str, obligations: Vec<Obligation>) -> Finding {
-        Finding { effect, rule: RuleRef { id: rule.into(), file: None, line: None }, reason: None, obligations }
+        Finding {
+            effect,
+            rule: RuleRef { id: rule.into(), file: None, line: None },
+            reason: None,
+            obligations,
+        }
     }
 
     #[test]
     fn obligations_of_weaker_findings_stay_and_fold() {
         let decision = decide(
             vec![
-                says(Effect::Allow, "a", vec![obliged("notify", &[("role", "x")]), obliged(SPEND_CAP, &[("nano", "9")])]),
+                says(
+                    Effect::Allow,
+                    "a",
+                    vec![obliged("notify", &[("role", "x")]), obliged(SPEND_CAP, &[("nano", "9")])],
+                ),
                 says(
                     Effect::Cooldown,
                     "b",
-                    vec![obliged(COOLDOWN_UNTIL, &[("until_ns", "10")]), obliged(SPEND_CAP, &[("nano", "5")])],
+                    vec![
+                        obliged(COOLDOWN_UNTIL, &[("until_ns", "10")]),
+                        obliged(SPEND_CAP, &[("nano", "5")]),
+                    ],
                 ),
                 says(Effect::Cooldown, "c", vec![obliged(COOLDOWN_UNTIL, &[("until_ns", "9")])]),
             ],

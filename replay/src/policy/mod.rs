@@ -12,12 +12,14 @@ mod data;
 pub mod decision;
 pub mod engine;
 pub mod lattice;
+pub mod registry;
 #[cfg(feature = "engine-rego")]
 pub mod rego;
-pub mod registry;
 #[cfg(feature = "engine-rego")]
 mod schema;
 pub mod settings;
+#[cfg(feature = "engine-rego")]
+mod syntax;
 #[cfg(feature = "engine-rego")]
 pub mod test;
 

@@ -90,7 +90,9 @@ pub enum RegistryError {
         known: Vec<String>,
     },
     /// A reference that needs a ledger where there is none.
-    #[error("`{reference}` names a published policy, which needs a ledger; a bundle on disk is named by its path")]
+    #[error(
+        "`{reference}` names a published policy, which needs a ledger; a bundle on disk is named by its path"
+    )]
     NoLedger {
         /// Reference as given.
         reference: String,
@@ -124,7 +126,11 @@ pub enum RegistryError {
 }
 
 fn existing(known: &[String]) -> String {
-    if known.is_empty() { "nothing is published yet".to_owned() } else { format!("published are {}", known.join(", ")) }
+    if known.is_empty() {
+        "nothing is published yet".to_owned()
+    } else {
+        format!("published are {}", known.join(", "))
+    }
 }
 
 /// A published bundle.
@@ -166,7 +172,8 @@ pub fn publish(ledger: &Ledger, bundle: &Bundle, by: &str, reason: &str) -> Resu
     if let Some(known) = published.iter().find(|known| known.digest == bundle.digest()) {
         return Ok(already(ledger, known.seq));
     }
-    let taken = published.iter().find(|known| known.name == bundle.name() && known.version == bundle.version());
+    let taken =
+        published.iter().find(|known| known.name == bundle.name() && known.version == bundle.version());
     if let Some(taken) = taken {
         return Err(RegistryError::VersionTaken {
             name: taken.name.clone(),
@@ -187,8 +194,11 @@ pub fn publish(ledger: &Ledger, bundle: &Bundle, by: &str, reason: &str) -> Resu
         "by": by,
         "reason": reason,
     }));
-    let files: Vec<Value> =
-        bundle.listing().iter().map(|(path, sha256)| json!({"path": path, "sha256": sha256.to_hex()})).collect();
+    let files: Vec<Value> = bundle
+        .listing()
+        .iter()
+        .map(|(path, sha256)| json!({"path": path, "sha256": sha256.to_hex()}))
+        .collect();
     let files = Value::Array(files);
     if files.to_string().len() <= LISTING_BYTES_MAX {
         body.insert("files".to_owned(), files);
@@ -248,7 +258,11 @@ pub fn resolve(ledger: Option<&Ledger>, reference: &str) -> Result<Bundle, Regis
     };
     match History::read(ledger)?.find(reference) {
         Ok(found) => stored(ledger, found),
-        Err(RegistryError::Unknown { .. } | RegistryError::Reference { .. }) if Path::new(reference).exists() => on_disk(),
+        Err(RegistryError::Unknown { .. } | RegistryError::Reference { .. })
+            if Path::new(reference).exists() =>
+        {
+            on_disk()
+        }
         Err(error) => Err(error),
     }
 }
@@ -260,7 +274,11 @@ fn stored(ledger: &Ledger, known: &Published) -> Result<Bundle, RegistryError> {
     let unusable = |source| RegistryError::Bundle { reference: known.label(), source };
     let bundle = Bundle::from_archive(&bytes).map_err(unusable)?;
     if bundle.digest() != known.digest {
-        return Err(RegistryError::ArchiveDiffers { seq: known.seq, published: known.digest, found: bundle.digest() });
+        return Err(RegistryError::ArchiveDiffers {
+            seq: known.seq,
+            published: known.digest,
+            found: bundle.digest(),
+        });
     }
     Ok(bundle)
 }
@@ -295,7 +313,8 @@ impl History {
             text(member)?.parse().map_err(|_| RegistryError::Entry { seq: record.seq, member })
         };
         // Who and why may be withheld; that does not make the policy unknown.
-        let optional = |member| record.body.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let optional =
+            |member| record.body.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();
         if record.kind == POLICY_ACTIVATED {
             let digest: Digest = digest("digest")?;
             self.activations.push((record.seq, digest));
@@ -330,12 +349,18 @@ impl History {
         }
         let unknown = || RegistryError::Unknown { reference: reference.to_owned(), known: self.labels() };
         if let Some((name, version)) = reference.split_once('@') {
-            return self.published.iter().find(|known| known.name == name && known.version == version).ok_or_else(unknown);
+            return self
+                .published
+                .iter()
+                .find(|known| known.name == name && known.version == version)
+                .ok_or_else(unknown);
         }
         let digits = reference.strip_prefix("sha256:").unwrap_or(reference);
         let malformed = |reason| RegistryError::Reference { reference: reference.to_owned(), reason };
         if digits.is_empty() || !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(malformed("expected `name@version`, `sha256:…`, `active` or a path with a separator, like `./policy`"));
+            return Err(malformed(
+                "expected `name@version`, `sha256:…`, `active` or a path with a separator, like `./policy`",
+            ));
         }
         if digits.len() < PREFIX_DIGITS_MIN || digits.len() > 64 {
             return Err(malformed("a digest is given by 8 to 64 hexadecimal digits"));
@@ -373,7 +398,14 @@ mod tests {
     use super::*;
 
     fn record(seq: u64, kind: &str, body: Value) -> Record {
-        Record { seq, ts_ns: seq * 10, kind: kind.into(), event: None, body: object(body), withheld: Vec::new() }
+        Record {
+            seq,
+            ts_ns: seq * 10,
+            kind: kind.into(),
+            event: None,
+            body: object(body),
+            withheld: Vec::new(),
+        }
     }
 
     fn published(seq: u64, version: &str, digest: &Digest) -> Record {
@@ -415,7 +447,9 @@ mod tests {
         assert_eq!(history.find(&one.to_string()).unwrap().seq, 4);
         assert_eq!(history.find("ababab01").unwrap().seq, 4);
         assert_eq!(history.find("sha256:ABABAB01").unwrap().seq, 4);
-        assert!(matches!(history.find("ababab02"), Err(RegistryError::Ambiguous { matches, .. }) if matches.len() == 2));
+        assert!(
+            matches!(history.find("ababab02"), Err(RegistryError::Ambiguous { matches, .. }) if matches.len() == 2)
+        );
         assert!(matches!(history.find("ababab"), Err(RegistryError::Reference { .. })));
         assert!(matches!(history.find("latest"), Err(RegistryError::Reference { .. })));
         let error = history.find("p@9").unwrap_err().to_string();

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use regorus::utils::limits::ExecutionTimerConfig;
@@ -39,11 +38,10 @@ pub struct RegoEngine {
     limits: Limits,
     rules: Vec<RuleRef>,
     places: BTreeMap<String, RuleRef>,
-    /// Compiled and without input; every evaluation runs on a copy.
+    /// Compiled and without input. Every evaluation runs on a copy, which shares the compiled policy and costs a
+    /// quarter of a microsecond: nothing that an evaluation, an error or a panic leaves behind inside an
+    /// interpreter reaches the next decision.
     prototype: Interpreter,
-    /// Copies that are not evaluating. One is given back only after an evaluation that ended well: what an
-    /// error or a panic leaves behind inside an interpreter must not reach the next decision.
-    idle: Mutex<Vec<Interpreter>>,
 }
 
 impl RegoEngine {
@@ -67,7 +65,6 @@ impl RegoEngine {
             places: rules.iter().map(|rule| (rule.id.clone(), rule.clone())).collect(),
             rules,
             prototype,
-            idle: Mutex::new(Vec::new()),
         })
     }
 
@@ -77,22 +74,13 @@ impl RegoEngine {
     }
 
     fn evaluate(&self, input: Rego) -> Result<Rego, EvalError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut interpreter = idle.unwrap_or_else(|| self.prototype.clone());
+        let mut interpreter = self.prototype.clone();
         interpreter.set_input(input);
         let entrypoint = self.entrypoint.clone();
         // The interpreter moves into the closure: after a panic it is gone, and nothing half done is left to see.
-        let ended = catch_unwind(AssertUnwindSafe(move || {
-            let value = interpreter.eval_rule(entrypoint);
-            (interpreter, value)
-        }));
-        match ended {
-            Ok((mut interpreter, Ok(value))) => {
-                interpreter.set_input(Rego::Undefined);
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(interpreter);
-                Ok(value)
-            }
-            Ok((_, Err(error))) => Err(match error.downcast_ref::<LimitError>() {
+        match catch_unwind(AssertUnwindSafe(move || interpreter.eval_rule(entrypoint))) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(match error.downcast_ref::<LimitError>() {
                 // Without the time that it took, which differs from run to run.
                 Some(LimitError::TimeLimitExceeded { .. }) => fail(
                     "limit_exceeded",
@@ -133,7 +121,9 @@ impl RegoEngine {
         };
         let (mut effect, mut rule, mut reason, mut obligations) = (None, None, None, Vec::new());
         for (key, member) in members.iter() {
-            let wrong = |want: &str| self.bad(&format!("has a finding whose {} is not {want}: {}", quote(key), quote(value)));
+            let wrong = |want: &str| {
+                self.bad(&format!("has a finding whose {} is not {want}: {}", quote(key), quote(value)))
+            };
             match key.as_string().map(AsRef::as_ref) {
                 Ok("effect") => {
                     let word = member.as_string().map(AsRef::as_ref).unwrap_or_default();
@@ -153,7 +143,13 @@ impl RegoEngine {
                     }
                 }
                 // A misspelled member would otherwise be a finding without it.
-                _ => return Err(self.bad(&format!("has a finding with the unknown member {}: {}", quote(key), quote(value)))),
+                _ => {
+                    return Err(self.bad(&format!(
+                        "has a finding with the unknown member {}: {}",
+                        quote(key),
+                        quote(value)
+                    )));
+                }
             }
         }
         let missing = |name: &str| self.bad(&format!("has a finding without `{name}`: {}", quote(value)));
@@ -190,11 +186,15 @@ impl RegoEngine {
             .map(|item| match item {
                 Rego::String(message) => Ok(says(&self.entrypoint, message)),
                 Rego::Object(members) => {
-                    let text = |name: &str| members.get(&Rego::from(name)).and_then(|value| value.as_string().ok());
-                    let message = text("msg").ok_or_else(|| self.bad(&format!("has an object without `msg`: {}", quote(item))))?;
+                    let text =
+                        |name: &str| members.get(&Rego::from(name)).and_then(|value| value.as_string().ok());
+                    let message = text("msg")
+                        .ok_or_else(|| self.bad(&format!("has an object without `msg`: {}", quote(item))))?;
                     Ok(says(text("rule").map_or(self.entrypoint.as_str(), AsRef::as_ref), message))
                 }
-                other => Err(self.bad(&format!("must hold strings or objects with `msg`, found {}", quote(other)))),
+                other => {
+                    Err(self.bad(&format!("must hold strings or objects with `msg`, found {}", quote(other))))
+                }
             })
             .collect()
     }
@@ -219,7 +219,9 @@ impl Engine for RegoEngine {
             Refused::TooLarge => {
                 fail("limit_exceeded", format!("the input is larger than {} bytes", self.limits.input_bytes))
             }
-            Refused::Float(text) => fail("missing_input", format!("the input holds {text}, which is not an integer")),
+            Refused::Float(text) => {
+                fail("missing_input", format!("the input holds {text}, which is not an integer"))
+            }
         })?;
         self.adapt(&self.evaluate(input)?)
     }
@@ -231,7 +233,10 @@ pub fn engine_id() -> EngineId {
 }
 
 pub(super) fn timer(limits: Limits) -> ExecutionTimerConfig {
-    ExecutionTimerConfig { limit: Duration::from_millis(u64::from(limits.wall_ms)), check_interval: TIMER_STEPS }
+    ExecutionTimerConfig {
+        limit: Duration::from_millis(u64::from(limits.wall_ms)),
+        check_interval: TIMER_STEPS,
+    }
 }
 
 enum Refused {

@@ -1,21 +1,26 @@
 //! The paths that an input document can have, so that a misspelled one is found before it silently never holds.
+//!
+//! Read from the JSON Schema of the input document, which is the one place that lists them.
+
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value};
+
+use crate::input::{JSON_SCHEMA, SCHEMA};
 
 /// What may stand at a place of the input document.
-#[derive(Debug)]
-enum Shape {
+enum Shape<'a> {
     /// A string, number or boolean.
     Leaf,
     /// Whatever the caller sent.
     Any,
     /// An object with these members and no other.
-    Object(&'static [(&'static str, Shape)]),
+    Object(&'a Map<String, Value>),
     /// An object with any keys.
-    Map(&'static Shape),
+    Map(&'a Value),
     /// An array.
-    List(&'static Shape),
+    List(&'a Value),
 }
-
-use Shape::{Any, Leaf, List, Map, Object};
 
 /// One step of a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,93 +30,6 @@ pub(super) enum Step {
     /// `[variable]`, `[_]` or `[0]`.
     Any,
 }
-
-const COUNTERS: Shape = Object(&[("tool_calls", Leaf), ("spent_nano", Map(&Leaf))]);
-
-/// `verdict-input/1`, as the builder in `input` writes it.
-static INPUT: Shape = Object(&[
-    ("schema", Leaf),
-    (
-        "event",
-        Object(&[("seq", Leaf), ("ts_ns", Leaf), ("trace", Leaf), ("span", Leaf), ("parent", Leaf)]),
-    ),
-    ("agent", Object(&[("id", Leaf), ("name", Leaf), ("version", Leaf), ("inherited", Leaf)])),
-    ("user", Object(&[("id", Leaf)])),
-    ("session", Leaf),
-    ("service", Leaf),
-    ("environment", Leaf),
-    ("tenant", Leaf),
-    ("on_behalf_of", List(&Leaf)),
-    (
-        "action",
-        Object(&[
-            ("kind", Leaf),
-            ("name", Leaf),
-            ("call_id", Leaf),
-            ("arguments", Any),
-            ("arguments_digest", Leaf),
-            ("resource", Leaf),
-            ("capabilities", List(&Leaf)),
-            ("estimated_cost_nano", Leaf),
-        ]),
-    ),
-    (
-        "provenance",
-        Object(&[
-            (
-                "sources",
-                List(&Object(&[
-                    ("kind", Leaf),
-                    ("trust", Leaf),
-                    ("name", Leaf),
-                    ("uri", Leaf),
-                    ("digest", Leaf),
-                    ("via", Leaf),
-                ])),
-            ),
-            ("lowest_trust", Leaf),
-        ]),
-    ),
-    ("classification", Leaf),
-    (
-        "budget",
-        Object(&[("name", Leaf), ("unit", Leaf), ("limit", Leaf), ("used", Leaf), ("reserved", Leaf)]),
-    ),
-    (
-        "approvals",
-        List(&Object(&[("approval_id", Leaf), ("by", Leaf), ("at_ns", Leaf), ("effect", Leaf)])),
-    ),
-    ("controls", List(&Any)),
-    (
-        "state",
-        Object(&[
-            (
-                "trace",
-                Object(&[
-                    ("tool_calls", Leaf),
-                    ("model_calls", Leaf),
-                    ("blocked", Leaf),
-                    ("spent_nano", Map(&Leaf)),
-                    ("consecutive_tool_calls", Leaf),
-                    ("consecutive_same_tool", Leaf),
-                ]),
-            ),
-            ("session", COUNTERS),
-            (
-                "agent",
-                Object(&[
-                    ("tool_calls", Leaf),
-                    ("spent_nano", Map(&Leaf)),
-                    ("blocked", Leaf),
-                    ("cooldown_until_ns", Leaf),
-                ]),
-            ),
-            ("tenant", COUNTERS),
-            ("windows", Object(&[("agent_1h", COUNTERS), ("agent_24h", COUNTERS)])),
-        ]),
-    ),
-    ("features", Object(&[("url_host", Leaf), ("email_domain", Leaf), ("lowest_trust_rank", Leaf)])),
-]);
 
 /// A step that no input document has.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,7 +44,9 @@ pub(super) struct Unknown {
 
 /// Follows a reference below `input`; `None` when every step can exist.
 pub(super) fn unknown_step(steps: &[Step]) -> Option<Unknown> {
-    let mut shape = &INPUT;
+    static DOCUMENT: OnceLock<Value> = OnceLock::new();
+    let document = DOCUMENT.get_or_init(|| serde_json::from_str(JSON_SCHEMA).unwrap_or_default());
+    let mut node = document;
     let mut path = "input".to_owned();
     for (at, step) in steps.iter().enumerate() {
         let not_there = |hint| {
@@ -134,21 +54,20 @@ pub(super) fn unknown_step(steps: &[Step]) -> Option<Unknown> {
                 Step::Field(name) => format!("{path}.{name}"),
                 Step::Any => format!("{path}[…]"),
             };
-            Unknown { at, message: format!("`{name}` does not exist in {}", crate::input::SCHEMA), hint }
+            Some(Unknown { at, message: format!("`{name}` does not exist in {SCHEMA}"), hint: Some(hint) })
         };
-        shape = match (shape, step) {
-            (Any, _) => return None,
-            (Leaf, _) => return Some(not_there(Some(format!("`{path}` is a single value")))),
-            (Object(members), Step::Field(name)) => match members.iter().find(|(key, _)| key == name) {
-                Some((_, below)) => below,
-                None => return Some(not_there(Some(suggest(name, members)))),
+        node = match (shape(document, node), step) {
+            (Shape::Leaf, _) => return not_there(format!("`{path}` is a single value")),
+            (Shape::Object(members), Step::Field(name)) => match members.get(name) {
+                Some(below) => below,
+                None => return not_there(suggest(name, members)),
             },
-            (List(_), Step::Field(name)) => {
-                return Some(not_there(Some(format!("`{path}` is an array; write `some x in {path}` and `x.{name}`"))));
+            (Shape::List(_), Step::Field(name)) => {
+                return not_there(format!("`{path}` is an array; write `some x in {path}` and `x.{name}`"));
             }
-            // A variable over the members of an object: each of them must allow the rest, so look no further.
-            (Object(_), Step::Any) => return None,
-            (Map(below), _) | (List(below), Step::Any) => below,
+            // A variable over the members of an object: they differ, so look no further.
+            (Shape::Any, _) | (Shape::Object(_), Step::Any) => return None,
+            (Shape::Map(below), _) | (Shape::List(below), Step::Any) => below,
         };
         match step {
             Step::Field(name) => {
@@ -161,12 +80,35 @@ pub(super) fn unknown_step(steps: &[Step]) -> Option<Unknown> {
     None
 }
 
-fn suggest(name: &str, members: &[(&str, Shape)]) -> String {
-    let near = members.iter().map(|(key, _)| (distance(name, key), *key)).min();
+fn shape<'a>(document: &'a Value, node: &'a Value) -> Shape<'a> {
+    let target = node
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|path| document.pointer(path.trim_start_matches('#')));
+    let node = target.unwrap_or(node);
+    let single = |name: &str| matches!(name, "string" | "integer" | "boolean");
+    if let Some(members) = node.get("properties").and_then(Value::as_object) {
+        Shape::Object(members)
+    } else if let Some(below) = node.get("additionalProperties").filter(|below| below.is_object()) {
+        Shape::Map(below)
+    } else if let Some(below) = node.get("items") {
+        Shape::List(below)
+    } else if node.get("const").is_some()
+        || node.get("enum").is_some()
+        || node.get("type").and_then(Value::as_str).is_some_and(single)
+    {
+        Shape::Leaf
+    } else {
+        Shape::Any
+    }
+}
+
+fn suggest(name: &str, members: &Map<String, Value>) -> String {
+    let near = members.keys().map(|key| (distance(name, key), key)).min();
     match near {
         Some((far, key)) if far <= 2 => format!("did you mean `{key}`?"),
         _ => {
-            let keys: Vec<_> = members.iter().map(|(key, _)| format!("`{key}`")).collect();
+            let keys: Vec<_> = members.keys().map(|key| format!("`{key}`")).collect();
             format!("there are {}", keys.join(", "))
         }
     }
@@ -219,7 +161,10 @@ mod tests {
             assert_eq!(at(good), None, "{good}");
         }
         let typo = at("agent.nmae").unwrap();
-        assert_eq!((typo.at, typo.message.as_str()), (1, "`input.agent.nmae` does not exist in verdict-input/1"));
+        assert_eq!(
+            (typo.at, typo.message.as_str()),
+            (1, "`input.agent.nmae` does not exist in verdict-input/1")
+        );
         assert_eq!(typo.hint.as_deref(), Some("did you mean `name`?"));
         assert_eq!(at("session.id").unwrap().hint.as_deref(), Some("`input.session` is a single value"));
         assert!(at("provenance.sources.trust").unwrap().hint.unwrap().contains("some x in"));

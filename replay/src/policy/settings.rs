@@ -108,9 +108,11 @@ impl Settings {
         let text = text(SETTINGS_FILE, bytes)?;
         let settings: Self = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
-            content(SETTINGS_FILE, text, at, error.message().to_owned())
+            content(SETTINGS_FILE, text, at, error.message())
         })?;
-        settings.check().map_err(|(key, message)| content(SETTINGS_FILE, text, key_at(text, key), message))?;
+        settings
+            .check()
+            .map_err(|(key, message)| content(SETTINGS_FILE, text, key_at(text, key), &message))?;
         Ok(settings)
     }
 
@@ -184,13 +186,17 @@ impl Default for Manifest {
 
 impl Manifest {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
-        let unsupported = |reason: &str| BundleError::Unsupported { file: MANIFEST_FILE.into(), reason: reason.into() };
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| json_content(MANIFEST_FILE, &error))?;
+        let unsupported =
+            |reason: &str| BundleError::Unsupported { file: MANIFEST_FILE.into(), reason: reason.into() };
+        let manifest: Self =
+            serde_json::from_slice(bytes).map_err(|error| json_content(MANIFEST_FILE, &error))?;
         if manifest.rego_version > 1 {
             return Err(unsupported("`rego_version` must be 0 or 1"));
         }
         if !manifest.file_rego_versions.is_empty() {
-            return Err(unsupported("`file_rego_versions` is not supported; use one `rego_version` for the bundle"));
+            return Err(unsupported(
+                "`file_rego_versions` is not supported; use one `rego_version` for the bundle",
+            ));
         }
         if !manifest.wasm.is_empty() {
             return Err(unsupported("WebAssembly modules are not supported; ship the .rego sources"));
@@ -211,7 +217,7 @@ impl Manifest {
 pub(super) fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, BundleError> {
     std::str::from_utf8(bytes).map_err(|error| {
         let before = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
-        content(file, &before, before.len(), "this is not UTF-8 text".to_owned())
+        content(file, &before, before.len(), "this is not UTF-8 text")
     })
 }
 
@@ -220,10 +226,15 @@ pub(super) fn json_content(file: &str, error: &serde_json::Error) -> BundleError
     let message = error.to_string();
     // serde_json puts the place behind the message; here it stands in front.
     let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-    BundleError::Content { file: file.to_owned(), line: number(error.line()), column: number(error.column()), message }
+    BundleError::Content {
+        file: file.to_owned(),
+        line: number(error.line()),
+        column: number(error.column()),
+        message,
+    }
 }
 
-fn content(file: &str, text: &str, at: usize, message: String) -> BundleError {
+fn content(file: &str, text: &str, at: usize, message: &str) -> BundleError {
     let before = text.get(..at).unwrap_or(text);
     let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
@@ -256,7 +267,9 @@ fn is_label(text: &str) -> bool {
 }
 
 fn label_rule(key: &str, value: &str) -> String {
-    format!("{key} `{value}` must be 1 to 64 letters, digits, `.`, `_`, `-` or `+`, and start with a letter or digit")
+    format!(
+        "{key} `{value}` must be 1 to 64 letters, digits, `.`, `_`, `-` or `+`, and start with a letter or digit"
+    )
 }
 
 fn is_rule_path(text: &str) -> bool {
@@ -288,7 +301,8 @@ fn whole_tree() -> Vec<String> {
 mod tests {
     use super::*;
 
-    const MINIMAL: &str = "name = \"a\"\nversion = \"1\"\nengine = \"rego\"\nentrypoint = \"data.a.findings\"\n";
+    const MINIMAL: &str =
+        "name = \"a\"\nversion = \"1\"\nengine = \"rego\"\nentrypoint = \"data.a.findings\"\n";
 
     fn fails(extra: &str) -> String {
         Settings::parse(format!("{MINIMAL}{extra}").as_bytes()).unwrap_err().to_string()
@@ -305,8 +319,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
-        assert!(fails("default_efect = \"block\"\n").starts_with("verdict.toml:5:1: unknown field `default_efect`"));
-        assert!(fails("default_effect = \"deny\"\n").starts_with("verdict.toml:5:18: unknown variant `deny`"));
+        assert!(
+            fails("default_efect = \"block\"\n")
+                .starts_with("verdict.toml:5:1: unknown field `default_efect`")
+        );
+        assert!(
+            fails("default_effect = \"deny\"\n").starts_with("verdict.toml:5:18: unknown variant `deny`")
+        );
         assert!(fails("[limits]\nwall_ms = 0\n").starts_with("verdict.toml:6:1: limits.wall_ms is 0"));
         assert!(fails("input_schema = \"verdict-input/9\"\n").contains("`verdict-input/9`"));
         assert!(fails("oops\n").starts_with("verdict.toml:5:"));

@@ -10,7 +10,7 @@ use regorus::unstable::{Rule, RuleHead};
 use regorus::{Engine as Interpreter, Value as Rego};
 use serde::Serialize;
 
-use super::analysis::{add, load, of_tests, panic_text, prepare, Analysis};
+use super::analysis::{Analysis, add, load, of_tests, panic_text, prepare};
 use super::bundle::Bundle;
 use super::check::Problem;
 use super::engine::PolicyError;
@@ -73,7 +73,10 @@ pub struct TestReport {
 impl TestReport {
     /// Counts the tests that neither passed nor were skipped.
     pub fn failures(&self) -> usize {
-        self.tests.iter().filter(|test| matches!(test.outcome, Outcome::Fail { .. } | Outcome::Error { .. })).count()
+        self.tests
+            .iter()
+            .filter(|test| matches!(test.outcome, Outcome::Fail { .. } | Outcome::Error { .. }))
+            .count()
     }
 }
 
@@ -96,7 +99,8 @@ pub fn run(bundle: &Bundle) -> Result<TestReport, PolicyError> {
     let mut tests = Vec::new();
     for (name, file, line) in list(bundle, &mut engine) {
         let short = name.rsplit('.').next().unwrap_or_default();
-        let outcome = if short.starts_with("todo_") { Outcome::Skip } else { evaluate(&engine, &name, &mut covered) };
+        let outcome =
+            if short.starts_with("todo_") { Outcome::Skip } else { evaluate(&engine, &name, &mut covered) };
         tests.push(TestResult { name, file, line, outcome });
     }
     let policies: BTreeSet<&str> = bundle.policies().map(|(path, _)| path).collect();
@@ -131,9 +135,13 @@ fn list(bundle: &Bundle, engine: &mut Interpreter) -> Vec<(String, String, u32)>
         if !files.contains(file.as_str()) {
             continue;
         }
-        let package = module.package.refr.span().source.contents().get(
-            module.package.refr.span().start as usize..module.package.refr.span().end as usize,
-        );
+        let package = module
+            .package
+            .refr
+            .span()
+            .source
+            .contents()
+            .get(module.package.refr.span().start as usize..module.package.refr.span().end as usize);
         for rule in &module.policy {
             let Rule::Spec { head: RuleHead::Compr { refr, .. }, .. } = rule.as_ref() else { continue };
             let name = refr.span().text();
@@ -169,7 +177,8 @@ fn evaluate(engine: &Interpreter, name: &str, lines: &mut Lines) -> Outcome {
         hit.extend(file.covered);
         missed.extend(file.not_covered);
     }
-    let printed = |text: String| if prints.is_empty() { text } else { format!("{text}; {}", prints.join(" | ")) };
+    let printed =
+        |text: String| if prints.is_empty() { text } else { format!("{text}; {}", prints.join(" | ")) };
     match value {
         Ok(Rego::Bool(true)) => Outcome::Pass,
         Ok(Rego::Undefined) => Outcome::Fail { detail: printed("undefined".to_owned()) },

@@ -9,7 +9,7 @@ use verdict_ledger::id::{Digest, TraceId};
 use verdict_ledger::{Record, canon};
 
 use super::reads::Reads;
-use super::{Answer, CONTROL_SET, Point, Replayed, ReplayError, is_point, recorded};
+use super::{Answer, CONTROL_SET, Point, ReplayError, Replayed, is_point, recorded};
 use crate::policy::Policy;
 use crate::state::State;
 
@@ -112,7 +112,8 @@ struct Evaluator<'p> {
 
 impl Evaluator<'_> {
     fn add(&mut self, action: &Action, input: Value) -> Result<(), ReplayError> {
-        let missing = missing(action, &input).into_iter().filter(|pointer| self.reads.may_read(pointer)).collect();
+        let missing =
+            missing(action, &input).into_iter().filter(|pointer| self.reads.may_read(pointer)).collect();
         let part = crate::input::digest(&self.reads.restrict(&input));
         let bytes = canon::digest_bytes(&input);
         let point = Point {
@@ -126,8 +127,8 @@ impl Evaluator<'_> {
             recorded: recorded(action),
             outcome: action.outcome,
             cost: action.cost().cloned(),
-            input: crate::input::digest(&input),
-            input_bytes: verdict_ledger::canon::digest_bytes(&input).len() as u64,
+            input: Digest::of(&bytes),
+            input_bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
         };
         self.jobs.push(Job { point, input, part, missing });
         if self.jobs.len() >= BATCH { self.flush() } else { Ok(()) }
@@ -155,7 +156,8 @@ impl Evaluator<'_> {
                     })
                 })
                 .collect();
-            let joined: Result<Vec<_>, _> = workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            let joined: Result<Vec<_>, _> =
+                workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
             joined.map_err(|_| ReplayError::Worker)
         })?;
         self.cache.extend(answers.into_iter().flatten());
@@ -175,7 +177,9 @@ fn answer(policy: &Policy, input: &Value) -> Answer {
     let decision = policy.decide(input);
     match decision.error {
         // A failure is no decision of the policy, whatever it does to a live caller.
-        Some(error) => Answer::Unknown { reason: format!("runtime_error:{}", error.code), missing: Vec::new() },
+        Some(error) => {
+            Answer::Unknown { reason: format!("runtime_error:{}", error.code), missing: Vec::new() }
+        }
         None => Answer::Decided { decision },
     }
 }
@@ -185,9 +189,12 @@ fn missing(action: &Action, input: &Value) -> Vec<String> {
     let mut missing = Vec::new();
     for pointer in &action.withheld {
         let members: &[&str] = match pointer.split('/').nth(1) {
-            Some("action") if pointer.starts_with("/action/arguments") => {
-                &["/action/arguments", "/action/arguments_digest", "/features/url_host", "/features/email_domain"]
-            }
+            Some("action") if pointer.starts_with("/action/arguments") => &[
+                "/action/arguments",
+                "/action/arguments_digest",
+                "/features/url_host",
+                "/features/email_domain",
+            ],
             Some("action") if pointer == "/action" => &["/action", "/features"],
             Some("action") => &[],
             Some("user") => &["/user/id"],
@@ -199,8 +206,12 @@ fn missing(action: &Action, input: &Value) -> Vec<String> {
         };
         // Another source may have said it in the open.
         let anchor = members.first().copied().unwrap_or_default();
-        if !anchor.is_empty() && (input.pointer(anchor).is_none() || anchor == "/provenance" || anchor == "/action") {
-            missing.extend(members.iter().filter(|member| input.pointer(member).is_none() || **member == anchor));
+        if !anchor.is_empty()
+            && (input.pointer(anchor).is_none() || anchor == "/provenance" || anchor == "/action")
+        {
+            missing.extend(
+                members.iter().filter(|member| input.pointer(member).is_none() || **member == anchor),
+            );
         }
         // Any other withheld member of the input stands under the same name.
         let named = pointer.as_str();

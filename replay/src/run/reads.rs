@@ -86,7 +86,8 @@ fn scan(source: &str) -> Option<Vec<Vec<String>>> {
             before = c;
             continue;
         }
-        if word_start && let Some(tail) = rest.strip_prefix("input")
+        if word_start
+            && let Some(tail) = rest.strip_prefix("input")
             && !tail.starts_with(|next: char| next.is_alphanumeric() || next == '_')
         {
             let (path, tail) = path_after(tail);
@@ -166,7 +167,14 @@ mod tests {
 
     #[test]
     fn whatever_is_not_understood_is_the_whole_document() {
-        for source in ["x := input", "input[k].a", "walk(input)", "f(input, 1)", "x := \"open", "object.get(input, [\"a\"], 0)"] {
+        for source in [
+            "x := input",
+            "input[k].a",
+            "walk(input)",
+            "f(input, 1)",
+            "x := \"open",
+            "object.get(input, [\"a\"], 0)",
+        ] {
             assert_eq!(paths(source), None, "{source}");
         }
     }
@@ -179,7 +187,10 @@ mod tests {
         assert!(!reads.may_read("/action/name"));
         assert!(!reads.may_read("/on_behalf_of"));
         let input = json!({"action": {"arguments": {"amount": 1, "note": "x"}, "name": "f"}, "user": {"id": "u"}, "event": {"seq": 1}});
-        assert_eq!(reads.restrict(&input), json!({"action": {"arguments": {"amount": 1}}, "user": {"id": "u"}}));
+        assert_eq!(
+            reads.restrict(&input),
+            json!({"action": {"arguments": {"amount": 1}}, "user": {"id": "u"}})
+        );
         let list = json!({"action": {"arguments": [1, 2]}});
         assert_eq!(reads.restrict(&list), list);
     }

@@ -1,5 +1,7 @@
 //! Bundles in and out: directories, archives, names, limits and identity.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -22,7 +24,10 @@ pub(crate) fn testdata(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/policies").join(name)
 }
 
-fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
+/// Name and content.
+type Entry<'a> = (&'a str, &'a [u8]);
+
+fn tar(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, bytes) in entries {
         let mut header = tar::Header::new_gnu();
@@ -55,7 +60,10 @@ fn identity_is_what_coreutils_compute() {
     ])
     .unwrap();
     // find . -type f ! -name .signatures.json -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
-    assert_eq!(bundle.digest().to_string(), "sha256:9f374ba60aa72e9a42d33d188933f8e186f9dd347f4caa5194c44767ba9db2c3");
+    assert_eq!(
+        bundle.digest().to_string(),
+        "sha256:9f374ba60aa72e9a42d33d188933f8e186f9dd347f4caa5194c44767ba9db2c3"
+    );
     assert_eq!(bundle.listing().len(), 5);
 }
 
@@ -79,7 +87,8 @@ fn what_opa_and_tar_write_is_read() {
     let rego = b"package t\n".as_slice();
     let plain = Bundle::from_archive(&tar(&[TOML, ("policy/a.rego", rego)])).unwrap();
     for prefix in ["/", "./"] {
-        let names = [format!("{prefix}verdict.toml"), format!("{prefix}policy/a.rego"), format!("{prefix}.git")];
+        let names =
+            [format!("{prefix}verdict.toml"), format!("{prefix}policy/a.rego"), format!("{prefix}.git")];
         let bytes = tar(&[(&names[0], TOML.1), (&names[1], rego), (&names[2], b"left out")]);
         assert_eq!(Bundle::from_archive(&gzip(&bytes)).unwrap(), plain, "{prefix}");
     }
@@ -100,8 +109,11 @@ fn hidden_files_and_editor_backups_change_nothing() {
 
 #[test]
 fn names_that_escape_or_collide_are_refused_by_name() {
-    let cases: [(&[(&str, &[u8])], &str); 7] = [
-        (&[TOML, ("../x.rego", b"")], "`../x.rego` is not a name that a bundle may hold: it leads out of the bundle"),
+    let cases: [(&[Entry<'_>], &str); 7] = [
+        (
+            &[TOML, ("../x.rego", b"")],
+            "`../x.rego` is not a name that a bundle may hold: it leads out of the bundle",
+        ),
         (&[TOML, ("a/../../x", b"")], "leads out of the bundle"),
         (&[TOML, ("//x.rego", b"")], "`/x.rego` is not a name that a bundle may hold: it is absolute"),
         (&[TOML, ("C:/x.rego", b"")], "it is absolute"),
@@ -123,7 +135,10 @@ fn links_are_refused_wherever_they_lead() {
     fs::create_dir(dir.path().join("policy")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", dir.path().join("policy/a.rego")).unwrap();
     let error = Bundle::load(dir.path()).unwrap_err();
-    assert!(matches!(&error, BundleError::NotAFile { name, kind: "symbolic link" } if name == "policy/a.rego"), "{error}");
+    assert!(
+        matches!(&error, BundleError::NotAFile { name, kind: "symbolic link" } if name == "policy/a.rego"),
+        "{error}"
+    );
 
     fs::remove_file(dir.path().join("policy/a.rego")).unwrap();
     std::os::unix::fs::symlink("..", dir.path().join("policy/up")).unwrap();
@@ -152,7 +167,10 @@ fn broken_archives_are_refused() {
     flipped[middle] ^= 0x10;
     assert!(Bundle::from_archive(&flipped).is_err(), "the checksum of gzip is looked at");
     let plain = tar(&[TOML]);
-    assert!(matches!(Bundle::from_archive(&plain[..plain.len() - 1024]), Err(BundleError::Truncated { files: 1 })));
+    assert!(matches!(
+        Bundle::from_archive(&plain[..plain.len() - 1024]),
+        Err(BundleError::Truncated { files: 1 })
+    ));
 
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "neither").unwrap();
@@ -173,7 +191,10 @@ fn limits_hold_before_memory_is_spent() {
     let bomb = gzip(&vec![0; usize::try_from(BUNDLE_BYTES_MAX).unwrap() + 1]);
     assert!(bomb.len() < 100_000);
     let error = Bundle::from_archive(&bomb).unwrap_err();
-    assert!(matches!(&error, BundleError::TooLarge { what, .. } if what == "the unpacked archive"), "{error}");
+    assert!(
+        matches!(&error, BundleError::TooLarge { what, .. } if what == "the unpacked archive"),
+        "{error}"
+    );
 
     let names: Vec<String> = (0..FILES_MAX).map(|n| format!("f{n}")).collect();
     let mut entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
@@ -184,12 +205,15 @@ fn limits_hold_before_memory_is_spent() {
 
 #[test]
 fn settings_and_data_are_refused_with_their_line() {
-    let error = bundle(&[("verdict.toml", &format!("{SETTINGS}entripoint = \"x\"\n"))]).unwrap_err().to_string();
+    let error =
+        bundle(&[("verdict.toml", &format!("{SETTINGS}entripoint = \"x\"\n"))]).unwrap_err().to_string();
     assert!(error.starts_with("verdict.toml:5:1: unknown field `entripoint`"), "{error}");
     let error = bundle(&[("data/limits.json", "{\n  \"max\": 0.5\n}")]).unwrap_err().to_string();
     assert!(error.starts_with("data/limits.json:2:") && error.contains("`/max` is 0.5"), "{error}");
     let error = bundle(&[("data/limits.json", "{")]).unwrap_err().to_string();
     assert!(error.starts_with("data/limits.json:1:"), "{error}");
-    let error = bundle(&[(".manifest", "{\"roots\": [\"x\"]}"), ("data/a.json", "{\"y\": 1}")]).unwrap_err().to_string();
+    let error = bundle(&[(".manifest", "{\"roots\": [\"x\"]}"), ("data/a.json", "{\"y\": 1}")])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("`data.y` is outside the roots"), "{error}");
 }

@@ -1,5 +1,7 @@
 //! The bundles of `testdata/policies`: clean, tested, and different in the ways that their READMEs say.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
@@ -19,6 +21,7 @@ fn policy(name: &str) -> Policy {
 }
 
 /// A complete input as the builder makes it; `patch` is merged over it.
+#[expect(clippy::needless_pass_by_value, reason = "callers write `json!` in place")]
 pub(crate) fn input(agent: &str, tool: &str, arguments: Value, patch: Value) -> Value {
     let counters = json!({"tool_calls": 3, "spent_nano": {"USD": 120_000}});
     let mut input = json!({
@@ -107,7 +110,12 @@ fn version_2_differs_as_its_readme_says() {
     let (one, two) = (policy("v1"), policy("v2"));
     let both = |input: &Value| (one.decide(input), two.decide(input));
     let refund = |cents: i64, patch| {
-        input("support-agent", "issue_refund", json!({"order_id": "H-20433", "amount_cents": cents, "currency": "EUR"}), patch)
+        input(
+            "support-agent",
+            "issue_refund",
+            json!({"order_id": "H-20433", "amount_cents": cents, "currency": "EUR"}),
+            patch,
+        )
     };
 
     let (a, b) = both(&refund(15_000, json!({})));
@@ -134,18 +142,26 @@ fn version_2_differs_as_its_readme_says() {
         "provenance": {"sources": [{"kind": "tool_result", "trust": "unverified", "name": "fetch_url"}], "lowest_trust": "unverified"},
         "features": {"email_domain": "collector.example"},
     });
-    let (a, b) = both(&input("research-agent", "send_email", json!({"to": "archive@collector.example"}), stranger));
+    let (a, b) =
+        both(&input("research-agent", "send_email", json!({"to": "archive@collector.example"}), stranger));
     assert_eq!((a.effect, b.effect), (Effect::Allow, Effect::Block), "tightened by a new rule");
     assert_eq!(rules(&b), ["exfiltration.unverified"]);
 
     let cards = json!({"query": "SELECT holder, number FROM payment_cards", "database": "shop"});
     let (a, b) = both(&input("finance-agent", "run_sql", cards, json!({"classification": "restricted"})));
     assert_eq!((a.effect, b.effect), (Effect::Block, Effect::Block));
-    assert_eq!((rules(&a), rules(&b)), (vec!["sql.restricted"], vec!["sql.restricted_table"]), "another rule");
+    assert_eq!(
+        (rules(&a), rules(&b)),
+        (vec!["sql.restricted"], vec!["sql.restricted_table"]),
+        "another rule"
+    );
 
     let deploy = json!({"service": "checkout", "version": "4.2.1", "environment": "production"});
     let (a, b) = both(&input("ops-agent", "deploy_service", deploy, json!({})));
-    assert_eq!((a.effect, b.effect, rules(&a) == rules(&b)), (Effect::RequireApproval, Effect::RequireApproval, true));
+    assert_eq!(
+        (a.effect, b.effect, rules(&a) == rules(&b)),
+        (Effect::RequireApproval, Effect::RequireApproval, true)
+    );
     assert_ne!(a.obligations, b.obligations, "other obligations");
 }
 
@@ -162,8 +178,14 @@ fn what_is_missing_never_permits() {
             ("send_email", "/features"),
         ];
         for (tool, pointer) in cases {
-            let arguments = json!({"order_id": "H-1", "amount_cents": 100, "currency": "EUR", "to": "a@mail.example"});
-            let mut input = input("support-agent", tool, arguments, json!({"features": {"email_domain": "mail.example"}}));
+            let arguments =
+                json!({"order_id": "H-1", "amount_cents": 100, "currency": "EUR", "to": "a@mail.example"});
+            let mut input = input(
+                "support-agent",
+                tool,
+                arguments,
+                json!({"features": {"email_domain": "mail.example"}}),
+            );
             assert_eq!(policy.decide(&input).effect, Effect::Allow, "{name} {tool}");
             let (parent, member) = pointer.rsplit_once('/').unwrap();
             input.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(member).unwrap();

@@ -1,5 +1,7 @@
 //! The decision function: adapters, failures that are contained, limits, purity.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
@@ -84,7 +86,10 @@ fn findings_of_other_packages_keep_their_own_places() {
     )
     .unwrap();
     let decision = policy.decide(&call());
-    assert_eq!((decision.rules[0].file.as_deref(), decision.rules[0].line), (Some("policy/lib.rego"), Some(3)));
+    assert_eq!(
+        (decision.rules[0].file.as_deref(), decision.rules[0].line),
+        (Some("policy/lib.rego"), Some(3))
+    );
 }
 
 #[test]
@@ -92,7 +97,10 @@ fn the_default_is_for_actions_with_effects() {
     let rego = "package t\nfindings contains {\"effect\": \"block\", \"rule\": \"r\"} if false\n";
     let kind = |kind: &str| {
         let input = input("a", "x", json!({}), json!({"action": {"kind": kind}}));
-        (compile(rego).decide(&input).effect, with_settings("default_effect = \"require_approval\"", rego).unwrap().decide(&input).effect)
+        (
+            compile(rego).decide(&input).effect,
+            with_settings("default_effect = \"require_approval\"", rego).unwrap().decide(&input).effect,
+        )
     };
     for with_effects in ["tool", "data", "message", "unheard-of"] {
         assert_eq!(kind(with_effects), (Effect::Block, Effect::RequireApproval), "{with_effects}");
@@ -107,7 +115,9 @@ fn allow_and_deny_policies_are_adapted() {
     let allow = |body: &str| {
         let settings = SETTINGS.replace("data.t.findings", "data.t.allow") + "adapter = \"allow\"\n";
         let rego = format!("package t\n\n{body}\n");
-        Policy::compile(bundle(&[("verdict.toml", &settings), ("p.rego", &rego)]).unwrap()).unwrap().decide(&call())
+        Policy::compile(bundle(&[("verdict.toml", &settings), ("p.rego", &rego)]).unwrap())
+            .unwrap()
+            .decide(&call())
     };
     let decision = allow("allow if input.agent.name == \"a\"");
     assert_eq!(decision.effect, Effect::Allow);
@@ -116,16 +126,24 @@ fn allow_and_deny_policies_are_adapted() {
     let undefined = allow("allow if input.agent.name == \"b\"");
     assert_eq!((undefined.effect, undefined.error.is_none()), (Effect::Block, true));
     assert_eq!(undefined.findings[0].reason.as_deref(), Some("`data.t.allow` is undefined"));
-    assert_eq!(error(&allow("allow := \"yes\"")), ("bad_result", "`data.t.allow` must be true or false, found \"yes\""));
+    assert_eq!(
+        error(&allow("allow := \"yes\"")),
+        ("bad_result", "`data.t.allow` must be true or false, found \"yes\"")
+    );
 
     let deny = |body: &str| {
         let settings = SETTINGS.replace("data.t.findings", "data.t.deny") + "adapter = \"deny\"\n";
         let rego = format!("package t\n\n{body}\n");
-        Policy::compile(bundle(&[("verdict.toml", &settings), ("p.rego", &rego)]).unwrap()).unwrap().decide(&call())
+        Policy::compile(bundle(&[("verdict.toml", &settings), ("p.rego", &rego)]).unwrap())
+            .unwrap()
+            .decide(&call())
     };
-    let decision = deny("deny contains \"not x\" if input.action.name == \"x\"\ndeny contains {\"msg\": \"m\", \"rule\": \"deny.m\"}");
+    let decision = deny(
+        "deny contains \"not x\" if input.action.name == \"x\"\ndeny contains {\"msg\": \"m\", \"rule\": \"deny.m\"}",
+    );
     assert_eq!(decision.effect, Effect::Block);
-    let reasons: Vec<_> = decision.findings.iter().map(|f| (f.rule.id.as_str(), f.reason.as_deref().unwrap())).collect();
+    let reasons: Vec<_> =
+        decision.findings.iter().map(|f| (f.rule.id.as_str(), f.reason.as_deref().unwrap())).collect();
     assert_eq!(reasons, [("data.t.deny", "not x"), ("deny.m", "m")]);
     assert_eq!(deny("deny contains \"not y\" if input.action.name == \"y\"").effect, Effect::Allow);
     assert_eq!(error(&deny("deny contains 7")).0, "bad_result");
@@ -137,16 +155,31 @@ fn results_of_another_shape_are_errors_and_say_what_was_found() {
         ("findings := true", "must be a set, found true"),
         ("findings := x if { x := 1; false }", "must be a set, found nothing (undefined)"),
         ("findings contains \"block\"", "must hold objects, found \"block\""),
-        ("findings contains {\"effect\": e, \"rule\": \"r\"} if e := \"deny\"", "whose \"effect\" is not an effect"),
-        ("findings contains {\"effect\": \"block\", \"rule\": \"r\", \"reson\": \"x\"}", "unknown member \"reson\""),
-        ("findings contains {\"effect\": \"block\", \"rule\": \"r\", \"reason\": 7}", "whose \"reason\" is not a string"),
-        ("findings contains {\"effect\": \"block\", \"rule\": \"r\", \"obligations\": [{}]}", "\"obligations\" is not a list of"),
+        (
+            "findings contains {\"effect\": e, \"rule\": \"r\"} if e := \"deny\"",
+            "whose \"effect\" is not an effect",
+        ),
+        (
+            "findings contains {\"effect\": \"block\", \"rule\": \"r\", \"reson\": \"x\"}",
+            "unknown member \"reson\"",
+        ),
+        (
+            "findings contains {\"effect\": \"block\", \"rule\": \"r\", \"reason\": 7}",
+            "whose \"reason\" is not a string",
+        ),
+        (
+            "findings contains {\"effect\": \"block\", \"rule\": \"r\", \"obligations\": [{}]}",
+            "\"obligations\" is not a list of",
+        ),
         ("findings contains o if { k := \"effect\"; o := {k: \"block\"} }", "without `rule`"),
     ];
     for (rego, message) in cases {
         let found = fails(rego);
         assert_eq!(found.code, "bad_result", "{rego}");
-        assert!(found.detail.starts_with("`data.t.findings` ") && found.detail.contains(message), "{rego}: {found}");
+        assert!(
+            found.detail.starts_with("`data.t.findings` ") && found.detail.contains(message),
+            "{rego}: {found}"
+        );
         assert!(found.detail.len() < 600);
     }
 }
@@ -157,7 +190,9 @@ fn errors_of_the_engine_block_and_are_not_rules() {
     let found = fails("findings contains {\"effect\": \"block\", \"rule\": \"r\"} if to_number(\"x\") > 1");
     assert_eq!(found.code, "engine_error");
     assert!(found.detail.contains("policy/t.rego:2:"), "{found}");
-    let found = fails("x := 1 if input.agent\nx := 2 if input.action\nfindings contains {\"effect\": \"block\", \"rule\": \"r\"} if x > 0");
+    let found = fails(
+        "x := 1 if input.agent\nx := 2 if input.action\nfindings contains {\"effect\": \"block\", \"rule\": \"r\"} if x > 0",
+    );
     assert_eq!(found.code, "engine_error");
 }
 
@@ -197,7 +232,10 @@ fn limits_are_errors_of_their_own_without_the_time_it_took() {
 fn inputs_of_another_schema_or_with_floats_are_refused() {
     let policy = compile("package t\nfindings contains {\"effect\": \"allow\", \"rule\": \"r\"}\n");
     let found = policy.decide(&json!({"schema": "verdict-input/9"}));
-    assert_eq!(error(&found), ("missing_input", "the input is `verdict-input/9`, the policy is written for `verdict-input/1`"));
+    assert_eq!(
+        error(&found),
+        ("missing_input", "the input is `verdict-input/9`, the policy is written for `verdict-input/1`")
+    );
     assert_eq!(error(&policy.decide(&json!({}))).0, "missing_input");
     let found = policy.decide(&input("a", "x", json!({"ratio": 0.5}), json!({})));
     assert_eq!(error(&found), ("missing_input", "the input holds 0.5, which is not an integer"));
@@ -217,14 +255,21 @@ fn every_nondeterministic_or_unbounded_builtin_is_refused() {
         "trace(\"x\")",
         "print(\"x\")",
     ] {
-        let rego = format!("package t\nfindings contains {{\"effect\": \"block\", \"rule\": \"r\"}} if {{\n\t{call}\n}}\n");
+        let rego = format!(
+            "package t\nfindings contains {{\"effect\": \"block\", \"rule\": \"r\"}} if {{\n\t{call}\n}}\n"
+        );
         let found = problems(&[("policy/t.rego", &rego)]);
         let name = call.split('(').next().unwrap();
-        let expected = format!("policy/t.rego:3:2: error: `{name}` makes a decision depend on more than its input");
+        let expected =
+            format!("policy/t.rego:3:2: error: `{name}` makes a decision depend on more than its input");
         assert!(found.iter().any(|problem| problem.starts_with(&expected)), "{call}: {found:#?}");
     }
-    for call in ["numbers.range(1, input.action.arguments.n)", "numbers.range(1, 999999999999)", "bits.lsh(1, 64)"] {
-        let rego = format!("package t\nfindings contains {{\"effect\": \"block\", \"rule\": \"r\"}} if count([{call}]) > 0\n");
+    for call in
+        ["numbers.range(1, input.action.arguments.n)", "numbers.range(1, 999999999999)", "bits.lsh(1, 64)"]
+    {
+        let rego = format!(
+            "package t\nfindings contains {{\"effect\": \"block\", \"rule\": \"r\"}} if count([{call}]) > 0\n"
+        );
         let found = problems(&[("policy/t.rego", &rego)]);
         assert!(found.len() == 1 && found[0].contains("must be a number up to"), "{call}: {found:#?}");
     }
@@ -238,20 +283,39 @@ fn the_check_names_what_would_only_show_at_run_time() {
         assert_eq!(found.len(), 1, "{rego}: {found:#?}");
         found[0].clone()
     };
-    assert!(one(&format!("{finding} if nosuch(1)")).contains("policy/t.rego:2:55: error: there is no function `nosuch`"));
+    assert!(
+        one(&format!("{finding} if nosuch(1)"))
+            .contains("policy/t.rego:2:55: error: there is no function `nosuch`")
+    );
     assert!(one(&format!("{finding} if input.action.argumnets.x")).contains("did you mean `arguments`?"));
     assert!(one(&format!("{finding} if input[\"agnet\"].name")).contains("did you mean `agent`?"));
     assert!(one(&format!("{finding} if input.provenance.sources.trust == \"x\"")).contains("is an array"));
-    assert!(one("findings contains {\"effect\": \"block\", \"rule\": concat(\".\", [\"a\", \"b\"])}").contains("must be a string literal"));
+    assert!(
+        one("findings contains {\"effect\": \"block\", \"rule\": concat(\".\", [\"a\", \"b\"])}")
+            .contains("must be a string literal")
+    );
     assert!(one("findings contains {\"rule\": \"r\"}").contains("has no `effect`"));
-    let found = problems(&[("policy/t.rego", &format!("package t\n{finding} if f(1)\nf(x) := g(x)\ng(x) := f(x)\n"))]);
+    let found = problems(&[(
+        "policy/t.rego",
+        &format!("package t\n{finding} if f(1)\nf(x) := g(x)\ng(x) := f(x)\n"),
+    )]);
     assert_eq!(found.len(), 2, "{found:#?}");
-    assert!(found[0].starts_with("policy/t.rego:3: error: the function `data.t.f` is recursive"), "{found:#?}");
+    assert!(
+        found[0].starts_with("policy/t.rego:3: error: the function `data.t.f` is recursive"),
+        "{found:#?}"
+    );
     assert!(one("other := 1").starts_with("verdict.toml:4: error: the entry point `data.t.findings` is not defined; the bundle defines `data.t.other`"));
-    let found = problems(&[("policy/t.rego", &format!("package t\n{finding}\n")), ("data/t/x.json", "{\"findings\": []}")]);
+    let found = problems(&[
+        ("policy/t.rego", &format!("package t\n{finding}\n")),
+        ("data/t/x.json", "{\"findings\": []}"),
+    ]);
     assert!(found[0].contains("is a rule here and a value in the bundle's data"), "{found:#?}");
     // Every file is looked at, the tests too.
-    let found = problems(&[("policy/a.rego", "package t\nx := "), ("policy/b.rego", "packag t"), ("tests/c.rego", "package t\ny :=")]);
+    let found = problems(&[
+        ("policy/a.rego", "package t\nx := "),
+        ("policy/b.rego", "packag t"),
+        ("tests/c.rego", "package t\ny :="),
+    ]);
     let files: BTreeSet<&str> = found.iter().map(|problem| problem.split(':').next().unwrap()).collect();
     assert_eq!(files, BTreeSet::from(["policy/a.rego", "policy/b.rego", "tests/c.rego"]), "{found:#?}");
 }
@@ -308,12 +372,23 @@ fn tests_of_a_bundle_pass_fail_err_and_skip() {
     );
     let outcome = |at: usize| &report.tests[at].outcome;
     assert_eq!((outcome(0), outcome(1), outcome(5)), (&Outcome::Pass, &Outcome::Pass, &Outcome::Skip));
-    assert!(matches!(outcome(2), Outcome::Fail { detail } if detail.starts_with("undefined; ") && detail.contains("saw")), "{:?}", outcome(2));
+    assert!(
+        matches!(outcome(2), Outcome::Fail { detail } if detail.starts_with("undefined; ") && detail.contains("saw")),
+        "{:?}",
+        outcome(2)
+    );
     assert!(matches!(outcome(3), Outcome::Fail { detail } if detail == "false"));
-    assert!(matches!(outcome(4), Outcome::Error { detail } if detail.contains("tests/t.rego:12:")), "{:?}", outcome(4));
+    assert!(
+        matches!(outcome(4), Outcome::Error { detail } if detail.contains("tests/t.rego:12:")),
+        "{:?}",
+        outcome(4)
+    );
     assert_eq!(report.failures(), 3);
     assert_eq!(report.coverage.len(), 1);
-    assert_eq!((report.coverage[0].file.as_str(), &report.coverage[0].not_covered), ("policy/t.rego", &vec![6]));
+    assert_eq!(
+        (report.coverage[0].file.as_str(), &report.coverage[0].not_covered),
+        ("policy/t.rego", &vec![6])
+    );
 }
 
 #[test]
@@ -321,9 +396,24 @@ fn equal_inputs_give_equal_bytes_in_any_order_and_on_any_thread() {
     let policy = Policy::compile(Bundle::load(&testdata("v1")).unwrap()).unwrap();
     let inputs: Vec<Value> = (0..60)
         .map(|n| match n % 4 {
-            0 => input("support-agent", "issue_refund", json!({"amount_cents": n * 2000, "currency": "EUR"}), json!({})),
-            1 => input("ops-agent", "get_service_status", json!({"service": "s"}), json!({"state": {"trace": {"consecutive_same_tool": n / 4}}})),
-            2 => input("finance-agent", "run_sql", json!({"query": format!("select {n} from payroll")}), json!({})),
+            0 => input(
+                "support-agent",
+                "issue_refund",
+                json!({"amount_cents": n * 2000, "currency": "EUR"}),
+                json!({}),
+            ),
+            1 => input(
+                "ops-agent",
+                "get_service_status",
+                json!({"service": "s"}),
+                json!({"state": {"trace": {"consecutive_same_tool": n / 4}}}),
+            ),
+            2 => input(
+                "finance-agent",
+                "run_sql",
+                json!({"query": format!("select {n} from payroll")}),
+                json!({}),
+            ),
             _ => input("intern-bot", "delete_records", json!({"table": "t"}), json!({})),
         })
         .collect();
@@ -367,6 +457,10 @@ fn measure_decisions_per_second() {
             assert_eq!(policy.decide(&input).error, None);
         }
         let spent = start.elapsed();
-        println!("{name}: {:.0} decisions/s, {:?} each", f64::from(count) / spent.as_secs_f64(), spent / count);
+        println!(
+            "{name}: {:.0} decisions/s, {:?} each",
+            f64::from(count) / spent.as_secs_f64(),
+            spent / count
+        );
     }
 }

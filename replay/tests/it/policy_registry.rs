@@ -1,5 +1,7 @@
 //! Policies in a real ledger: published, activated, found again.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs;
 use std::sync::Arc;
 
@@ -12,8 +14,13 @@ use verdict_replay::policy::{Bundle, Policy};
 use crate::policy::{bundle, testdata};
 
 fn ledger(dir: &std::path::Path) -> Ledger {
-    let options = InitOptions { origin: "example.com/verdict/test".to_owned(), lock: None };
-    Ledger::init(&dir.join("ledger"), &options, Arc::new(SteppingClock::starting_at(1_763_670_000_000_000_000))).unwrap()
+    let options = InitOptions::new("example.com/verdict/test");
+    Ledger::init(
+        &dir.join("ledger"),
+        &options,
+        Arc::new(SteppingClock::starting_at(1_763_670_000_000_000_000)),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -25,15 +32,22 @@ fn a_published_bundle_is_found_by_every_reference_and_is_the_same() {
     let receipt = publish(&ledger, &one, "ops@harbor-goods.example", "first").unwrap();
     assert_eq!((receipt.appended, receipt.size), (1, before + 1));
     let again = publish(&ledger, &one, "somebody-else", "again").unwrap();
-    assert_eq!((again.appended, again.duplicates, &again.seqs, again.size), (0, 1, &receipt.seqs, before + 1));
+    assert_eq!(
+        (again.appended, again.duplicates, &again.seqs, again.size),
+        (0, 1, &receipt.seqs, before + 1)
+    );
     publish(&ledger, &two, "ops@harbor-goods.example", "pull request").unwrap();
 
     let none = resolve(Some(&ledger), "active").unwrap_err();
     assert!(matches!(&none, RegistryError::NoneActive { known } if known.len() == 2), "{none}");
     activate(&ledger, &one.digest(), "ops", "go").unwrap();
 
-    let references =
-        ["harbor-goods@1".to_owned(), one.digest().to_string(), one.digest().to_hex()[..8].to_owned(), "active".to_owned()];
+    let references = [
+        "harbor-goods@1".to_owned(),
+        one.digest().to_string(),
+        one.digest().to_hex()[..8].to_owned(),
+        "active".to_owned(),
+    ];
     for reference in &references {
         let found = resolve(Some(&ledger), reference).unwrap();
         assert_eq!(found, one, "{reference}");
@@ -44,7 +58,10 @@ fn a_published_bundle_is_found_by_every_reference_and_is_the_same() {
     let record = ledger.record(receipt.seqs[0]).unwrap().unwrap();
     assert_eq!(record.kind, "policy.published");
     assert_eq!(record.body["id"], Value::String(format!("policy:{}", one.digest())));
-    assert_eq!(record.body["engine"], Value::String("regorus@0.14.1+interpreter+strict+verdict-adapter.1".into()));
+    assert_eq!(
+        record.body["engine"],
+        Value::String("regorus@0.14.1+interpreter+strict+verdict-adapter.1".into())
+    );
     assert_eq!(record.body["files"].as_array().unwrap().len(), one.files().len());
     assert_eq!(record.body["reason"], "first");
 }
@@ -72,7 +89,9 @@ fn activation_is_a_history_and_the_last_one_counts() {
     assert_eq!(states, [("1", true), ("2", false)]);
     assert!(listed[0].seq < listed[1].seq && listed[0].ts_ns <= listed[1].ts_ns);
 
-    let unpublished = bundle(&[("t.rego", "package t\nfindings contains {\"effect\": \"allow\", \"rule\": \"r\"}\n")]).unwrap();
+    let unpublished =
+        bundle(&[("t.rego", "package t\nfindings contains {\"effect\": \"allow\", \"rule\": \"r\"}\n")])
+            .unwrap();
     let error = activate(&ledger, &unpublished.digest(), "ops", "x").unwrap_err();
     assert!(matches!(error, RegistryError::Unknown { .. }), "{error}");
 }
@@ -82,7 +101,8 @@ fn a_version_never_changes_and_what_does_not_compile_is_not_published() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = ledger(dir.path());
     let rego = "package t\nfindings contains {\"effect\": \"allow\", \"rule\": \"r\"}\n";
-    let (one, other) = (bundle(&[("t.rego", rego)]).unwrap(), bundle(&[("t.rego", &format!("{rego}\n"))]).unwrap());
+    let (one, other) =
+        (bundle(&[("t.rego", rego)]).unwrap(), bundle(&[("t.rego", &format!("{rego}\n"))]).unwrap());
     publish(&ledger, &one, "ops", "x").unwrap();
     let size = ledger.head().size;
     let error = publish(&ledger, &other, "ops", "x").unwrap_err();
@@ -91,7 +111,10 @@ fn a_version_never_changes_and_what_does_not_compile_is_not_published() {
     assert!(text.contains(&one.digest().to_string()) && text.contains(&other.digest().to_string()), "{text}");
     let bad = Bundle::load(&testdata("bad/unknown-effect")).unwrap();
     let error = publish(&ledger, &bad, "ops", "x").unwrap_err();
-    assert!(matches!(error, RegistryError::Policy(_)) && error.to_string().contains("policy/rules.rego:3:31"), "{error}");
+    assert!(
+        matches!(error, RegistryError::Policy(_)) && error.to_string().contains("policy/rules.rego:3:31"),
+        "{error}"
+    );
     assert_eq!(ledger.head().size, size, "a refusal writes nothing");
 }
 
@@ -104,7 +127,10 @@ fn unknown_references_list_what_exists() {
     let one = Bundle::load(&testdata("v1")).unwrap();
     publish(&ledger, &one, "ops", "x").unwrap();
     let error = resolve(Some(&ledger), "harbor-goods@3").unwrap_err().to_string();
-    assert_eq!(error, format!("there is no policy `harbor-goods@3`; published are harbor-goods@1 ({})", one.digest()));
+    assert_eq!(
+        error,
+        format!("there is no policy `harbor-goods@3`; published are harbor-goods@1 ({})", one.digest())
+    );
     assert!(matches!(resolve(Some(&ledger), "harbor"), Err(RegistryError::Reference { .. })));
     assert!(matches!(resolve(None, "harbor-goods@1"), Err(RegistryError::NoLedger { .. })));
 }
@@ -119,5 +145,8 @@ fn a_path_needs_no_ledger() {
     fs::write(&file, Bundle::load(&path).unwrap().archive()).unwrap();
     assert_eq!(resolve(None, file.to_str().unwrap()).unwrap(), Bundle::load(&path).unwrap());
     let error = resolve(None, "./no-such-bundle").unwrap_err();
-    assert!(matches!(&error, RegistryError::Bundle { reference, .. } if reference == "./no-such-bundle"), "{error}");
+    assert!(
+        matches!(&error, RegistryError::Bundle { reference, .. } if reference == "./no-such-bundle"),
+        "{error}"
+    );
 }

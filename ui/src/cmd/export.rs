@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use verdict_exporters::evidence::{self, ExportOptions, Withhold};
+use verdict_ledger::event::Source;
 use verdict_ledger::note::VerifierKey;
 use verdict_ledger::{Batch, Ledger, Record};
 
@@ -174,7 +175,10 @@ fn export_events(args: &EventArgs, context: &Context) -> Result<Exit, CliError> 
             let record: Record = record?;
             match &record.event {
                 Some(event) if wanted(record.seq) => {
-                    let line = serde_json::to_vec(event).map_err(|error| {
+                    // What the receiver wrote about the sender belongs to this ledger; the next one writes its own.
+                    let mut event = event.clone();
+                    event.source = Source { lost: event.source.lost, ..Source::default() };
+                    let line = serde_json::to_vec(&event).map_err(|error| {
                         CliError::new(Kind::Untrusted, format!("entry {}: {error}", record.seq))
                     })?;
                     sink.line(&line)?;

@@ -228,6 +228,10 @@ fn read(input: &Input, limits: &Limits) -> Result<Vec<u8>, CliError> {
 }
 
 fn format_of(input: &Input, asked: InputFormat, bytes: &[u8]) -> Option<Format> {
+    // No bytes are a legal OTLP request without spans, but a file of none is a copy or export gone wrong.
+    if bytes.is_empty() && asked == InputFormat::Auto {
+        return None;
+    }
     let name = input.path.file_name().map(|name| name.to_string_lossy());
     match asked {
         InputFormat::Auto => Format::detect(name.as_deref(), None, bytes),

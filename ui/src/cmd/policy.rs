@@ -30,7 +30,7 @@ Example:
     },
     /// Say that a published version is in force from now on
     Activate {
-        /// Policy: name@version, version, digest or its beginning.
+        /// Policy: name@version, or a digest or its first 8 digits or more.
         reference: String,
         #[command(flatten)]
         attribution: Attribution,
@@ -39,7 +39,7 @@ Example:
     List,
     /// Show one version: identity, files, rules
     Show {
-        /// Policy: name@version, version, digest, `active`, or a path with a `/`.
+        /// Policy: name@version, digest (its first 8 digits do), `active`, or a path with a `/`.
         reference: String,
         /// Print this file of the bundle instead.
         #[arg(long, value_name = "PATH")]

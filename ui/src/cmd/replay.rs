@@ -33,10 +33,10 @@ Examples:
     /// What would be decided otherwise under another policy?
     #[command(after_help = "\
 Examples:
-  verdict replay diff --from v1 --to v2
+  verdict replay diff --from shop@1 --to shop@2
   verdict replay diff --from active --to policies/ --gate verdict-gate.toml      in CI, before a merge
-  verdict replay diff --from v1 --to v2 --format markdown --out comment.md       for a pull request
-  verdict replay diff --from recorded --to v2                                    what really happened, against v2
+  verdict replay diff --from shop@1 --to shop@2 --format markdown --out comment.md       for a pull request
+  verdict replay diff --from recorded --to shop@2                               what really happened, against shop@2
 
 Without --gate, loosening and lost coverage fail and tightening warns. The exit code is the same in every
 format: 0 no failure, 1 the gate fired, 2 a policy or gate file cannot be used, 3 the result cannot be trusted.")]
@@ -46,7 +46,7 @@ format: 0 no failure, 1 the gate fired, 2 a policy or gate file cannot be used, 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
-    /// Policy: name@version, version, digest, `active`, or a path with a `/`.
+    /// Policy: name@version, digest (its first 8 digits do), `active`, or a path with a `/`.
     #[arg(long, value_name = "REF")]
     policy: String,
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub(crate) struct RunArgs {
 /// Arguments of `diff`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DiffArgs {
-    /// Before: name@version, version, digest, `active`, a path with a `/`, or `recorded`.
+    /// Before: name@version, digest (its first 8 digits do), `active`, a path with a `/`, or `recorded`.
     #[arg(long, value_name = "REF")]
     from: String,
     /// After: the same, but not `recorded`.
@@ -122,7 +122,7 @@ fn diff(args: &DiffArgs, context: &Context) -> Result<Exit, CliError> {
     let text = match format {
         Format::Json => json(&diff, &verdict)?,
         Format::Markdown => markdown(&diff, &verdict),
-        Format::Human => human(&diff, &verdict, args.out.is_none() && context.output.colour()),
+        _ => human(&diff, &verdict, args.out.is_none() && context.output.colour()),
     };
     deliver(args.out.as_ref(), &text, context)?;
     if args.out.is_some() {

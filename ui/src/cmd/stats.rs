@@ -73,7 +73,7 @@ fn read(ledger: &Ledger, context: &Context) -> Result<Vec<Record>, CliError> {
             event.action.arguments = None;
         }
         records.push(record);
-        if done % 1_024 == 0 {
+        if done.is_multiple_of(1_024) {
             progress.at(done as u64, size);
         }
     }

@@ -1,6 +1,7 @@
 //! `verdict trace`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use verdict_diff::render::table::{Align, Table};
@@ -8,10 +9,12 @@ use verdict_diff::render::text::{time, visible};
 use verdict_ledger::action::{self, Action};
 use verdict_ledger::clock::{Clock as _, SystemClock};
 use verdict_ledger::id::TraceId;
-use verdict_ledger::{Ledger, TraceRef};
+use verdict_ledger::{Ledger, Record, TraceRef};
+use verdict_replay::graph::ExecutionGraph;
 
+use super::files;
 use super::stats::{SETTLE_NS, finding_name};
-use crate::cli::Context;
+use crate::cli::{Context, Format};
 use crate::exit::{CliError, Exit};
 
 /// Commands.
@@ -31,6 +34,20 @@ pub(crate) enum Command {
         /// Trace id (32 hexadecimal digits).
         id: TraceId,
     },
+    /// Write the execution graph of a trace: who acted, what informed it, what ruled, what happened
+    #[command(after_help = "\
+Examples:
+  verdict trace graph 4bf92f3577b34da6a3ce929d0e0e4736 > trace.svg
+  verdict trace graph 4bf92f3577b34da6a3ce929d0e0e4736 --format dot | dot -Tpdf > trace.pdf
+
+The picture draws repeats as one when there are very many; dot and json hold every step.")]
+    Graph {
+        /// Trace id (32 hexadecimal digits).
+        id: TraceId,
+        /// Write here instead of to stdout.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 /// Runs a trace command.
@@ -38,6 +55,7 @@ pub(crate) fn run(command: &Command, context: &Context) -> Result<Exit, CliError
     match command {
         Command::List { limit, before } => list(usize::from(*limit), *before, context),
         Command::Show { id } => show(id, context),
+        Command::Graph { id, out } => graph(id, out.as_deref(), context),
     }
 }
 
@@ -128,8 +146,38 @@ impl Row {
 
 /// Folds the events of one trace.
 fn actions(ledger: &Ledger, trace: &TraceId) -> Result<Vec<Action>, CliError> {
-    let records = ledger.trace(trace)?;
-    Ok(action::fold(&records, SystemClock.now_ns().saturating_sub(SETTLE_NS)))
+    Ok(fold(&ledger.trace(trace)?))
+}
+
+fn fold(records: &[Record]) -> Vec<Action> {
+    action::fold(records, SystemClock.now_ns().saturating_sub(SETTLE_NS))
+}
+
+fn graph(id: &TraceId, out: Option<&Path>, context: &Context) -> Result<Exit, CliError> {
+    let format = context.output.format(&[Format::Svg, Format::Dot, Format::Json])?;
+    let records = context.reader()?.trace(id)?;
+    if records.is_empty() {
+        return Err(no_trace(id));
+    }
+    let graph = ExecutionGraph::of(&fold(&records), &records);
+    let mut text = match format {
+        Format::Json => format!("{:#}", graph.json()),
+        Format::Dot => graph.dot(),
+        _ => graph.svg(),
+    };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    match out {
+        None => context.output.result(&text)?,
+        Some(path) => files::write(path, text.as_bytes())?,
+    }
+    Ok(Exit::Clean)
+}
+
+fn no_trace(id: &TraceId) -> CliError {
+    CliError::unusable(format!("the ledger has no event of trace {id}"))
+        .hint("`verdict trace list` shows the traces that are there")
 }
 
 fn show(id: &TraceId, context: &Context) -> Result<Exit, CliError> {
@@ -137,8 +185,7 @@ fn show(id: &TraceId, context: &Context) -> Result<Exit, CliError> {
     let ledger = context.reader()?;
     let actions = actions(&ledger, id)?;
     if actions.is_empty() {
-        return Err(CliError::unusable(format!("the ledger has no event of trace {id}"))
-            .hint("`verdict trace list` shows the traces that are there"));
+        return Err(no_trace(id));
     }
     if json {
         context.output.json(&json!({"trace_id": id.to_string(), "actions": actions}))?;

@@ -40,12 +40,6 @@ pub(crate) enum PageError {
         /// What did not match.
         detail: String,
     },
-    /// The body is larger than the limit.
-    #[error("the body is larger than {limit} bytes")]
-    TooLarge {
-        /// Limit in bytes.
-        limit: usize,
-    },
     /// Too much heavy work at once.
     #[error("too many {what} are running")]
     Busy {
@@ -113,9 +107,6 @@ impl PageError {
                 "Refused",
                 "Open this server by the address that it printed when it started, and use its own forms.",
             ),
-            Self::TooLarge { .. } => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "Too large", "Send it in smaller parts.")
-            }
             Self::Busy { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Busy",

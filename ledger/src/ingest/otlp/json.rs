@@ -95,7 +95,8 @@ const NAMES: [&str; 47] = [
 pub(super) fn read(value: Value) -> Result<Document, Fault> {
     let mut reader = Reader { path: Vec::new(), misspelled: Vec::new() };
     let mut request = reader.object(value)?;
-    let empty = !["resourceSpans", "resourceLogs", "resourceMetrics"].iter().any(|name| request.contains_key(*name));
+    let empty =
+        !["resourceSpans", "resourceLogs", "resourceMetrics"].iter().any(|name| request.contains_key(*name));
     let spans = reader.list(&mut request, "resourceSpans", Reader::resource_spans)?;
     let logs = reader.list(&mut request, "resourceLogs", Reader::resource_logs)?;
     let points = request.remove("resourceMetrics").map_or(0, |metrics| data_points(&metrics));
@@ -332,14 +333,15 @@ impl Reader {
             ("stringValue", Value::String(text)) => Any::StringValue(text),
             ("boolValue", Value::Bool(flag)) => Any::BoolValue(flag),
             ("intValue", value) => Any::IntValue(
-                integer(&value).ok_or_else(|| self.fault("must be a 64-bit integer or its decimal string"))?,
+                integer(&value)
+                    .ok_or_else(|| self.fault("must be a 64-bit integer or its decimal string"))?,
             ),
             ("doubleValue", value) => Any::DoubleValue(
                 double(&value).ok_or_else(|| self.fault("must be a number, its decimal string, or `NaN`"))?,
             ),
-            ("bytesValue", Value::String(text)) => Any::BytesValue(
-                base64_any(&text).ok_or_else(|| self.fault("must be base64"))?,
-            ),
+            ("bytesValue", Value::String(text)) => {
+                Any::BytesValue(base64_any(&text).ok_or_else(|| self.fault("must be base64"))?)
+            }
             ("arrayValue", value) => {
                 let mut members = self.object(value)?;
                 let values = self.list(&mut members, "values", Self::any_or_null)?;
@@ -429,10 +431,9 @@ impl Reader {
     fn enumeration(&mut self, members: &mut Members, name: &'static str) -> Result<i32, Fault> {
         match members.remove(name) {
             None | Some(Value::Null) => Ok(0),
-            Some(value) => value
-                .as_i64()
-                .and_then(|value| i32::try_from(value).ok())
-                .ok_or_else(|| self.fault_in(name, "must be the integer of the enum; OTLP/JSON has no enum names")),
+            Some(value) => value.as_i64().and_then(|value| i32::try_from(value).ok()).ok_or_else(|| {
+                self.fault_in(name, "must be the integer of the enum; OTLP/JSON has no enum names")
+            }),
         }
     }
 
@@ -460,7 +461,11 @@ impl Reader {
         }
     }
 
-    fn under<T>(&mut self, step: Step, inside: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+    fn under<T>(
+        &mut self,
+        step: Step,
+        inside: impl FnOnce(&mut Self) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         self.path.push(step);
         let result = inside(self);
         self.path.pop();
@@ -530,7 +535,11 @@ fn double(value: &Value) -> Option<f64> {
             "Infinity" => Some(f64::INFINITY),
             "-Infinity" => Some(f64::NEG_INFINITY),
             // Rust also reads `inf`, `nan` and `infinity`, which JSON writers do not write.
-            other if other.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E')) => {
+            other
+                if other
+                    .bytes()
+                    .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E')) =>
+            {
                 other.parse().ok().filter(|double: &f64| double.is_finite())
             }
             _ => None,
@@ -552,13 +561,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn span(members: Value) -> Result<Span, Fault> {
+    fn span(members: &Value) -> Result<Span, Fault> {
         read(json!({"resourceSpans": [{"scopeSpans": [{"spans": [members]}]}]}))
             .map(|document| document.spans[0].scope_spans[0].spans[0].clone())
     }
 
-    fn attribute(value: Value) -> Result<Option<Any>, Fault> {
-        span(json!({"attributes": [{"key": "k", "value": value}]}))
+    fn attribute(value: &Value) -> Result<Option<Any>, Fault> {
+        span(&json!({"attributes": [{"key": "k", "value": value}]}))
             .map(|span| span.attributes[0].value.clone().and_then(|value| value.value))
     }
 
@@ -569,32 +578,42 @@ mod tests {
 
     #[test]
     fn takes_every_legal_spelling() {
-        assert_eq!(attribute(json!({"intValue": "-5"})), Ok(Some(Any::IntValue(-5))));
-        assert_eq!(attribute(json!({"intValue": 9_007_199_254_740_993_i64})), Ok(Some(Any::IntValue(9_007_199_254_740_993))));
-        assert_eq!(attribute(json!({"intValue": 5.0})), Ok(Some(Any::IntValue(5))));
-        assert_eq!(attribute(json!({"doubleValue": "1.5"})), Ok(Some(Any::DoubleValue(1.5))));
-        assert!(matches!(attribute(json!({"doubleValue": "NaN"})), Ok(Some(Any::DoubleValue(nan))) if nan.is_nan()));
-        assert_eq!(attribute(json!({"arrayValue": {}})), Ok(Some(Any::ArrayValue(ArrayValue::default()))));
-        assert_eq!(attribute(json!({"kvlistValue": {"values": null}})), Ok(Some(Any::KvlistValue(KeyValueList::default()))));
-        assert_eq!(attribute(json!({"bytesValue": "_-8"})), Ok(Some(Any::BytesValue(vec![0xff, 0xef]))));
-        assert_eq!(attribute(json!({"bytesValue": "/+8="})), Ok(Some(Any::BytesValue(vec![0xff, 0xef]))));
-        assert_eq!(attribute(json!({})), Ok(None));
-        assert_eq!(attribute(Value::Null), Ok(None));
-        let span = span(json!({
+        assert_eq!(attribute(&json!({"intValue": "-5"})), Ok(Some(Any::IntValue(-5))));
+        assert_eq!(
+            attribute(&json!({"intValue": 9_007_199_254_740_993_i64})),
+            Ok(Some(Any::IntValue(9_007_199_254_740_993)))
+        );
+        assert_eq!(attribute(&json!({"intValue": 5.0})), Ok(Some(Any::IntValue(5))));
+        assert_eq!(attribute(&json!({"doubleValue": "1.5"})), Ok(Some(Any::DoubleValue(1.5))));
+        assert!(
+            matches!(attribute(&json!({"doubleValue": "NaN"})), Ok(Some(Any::DoubleValue(nan))) if nan.is_nan())
+        );
+        assert_eq!(attribute(&json!({"arrayValue": {}})), Ok(Some(Any::ArrayValue(ArrayValue::default()))));
+        assert_eq!(
+            attribute(&json!({"kvlistValue": {"values": null}})),
+            Ok(Some(Any::KvlistValue(KeyValueList::default())))
+        );
+        assert_eq!(attribute(&json!({"bytesValue": "_-8"})), Ok(Some(Any::BytesValue(vec![0xff, 0xef]))));
+        assert_eq!(attribute(&json!({"bytesValue": "/+8="})), Ok(Some(Any::BytesValue(vec![0xff, 0xef]))));
+        assert_eq!(attribute(&json!({})), Ok(None));
+        assert_eq!(attribute(&Value::Null), Ok(None));
+        let span = span(&json!({
             "traceId": "AAbb", "kind": null, "status": null, "startTimeUnixNano": 1_763_670_000_000_000_001_u64,
             "endTimeUnixNano": "1763670000000000002", "events": null, "future": {"x": [1]},
         }))
         .unwrap();
-        assert_eq!((span.trace_id, span.start_time_unix_nano, span.end_time_unix_nano),
-            (vec![0xaa, 0xbb], 1_763_670_000_000_000_001, 1_763_670_000_000_000_002));
+        assert_eq!(
+            (span.trace_id, span.start_time_unix_nano, span.end_time_unix_nano),
+            (vec![0xaa, 0xbb], 1_763_670_000_000_000_001, 1_763_670_000_000_000_002)
+        );
     }
 
     #[test]
     fn refuses_with_the_path_and_what_would_be_right() {
-        let fault = span(json!({"kind": "SPAN_KIND_SERVER"})).unwrap_err();
+        let fault = span(&json!({"kind": "SPAN_KIND_SERVER"})).unwrap_err();
         assert_eq!(fault.path, "resourceSpans/0/scopeSpans/0/spans/0/kind");
         assert!(fault.message.contains("integer of the enum"));
-        assert!(span(json!({"traceId": "zz"})).unwrap_err().message.contains("hexadecimal"));
+        assert!(span(&json!({"traceId": "zz"})).unwrap_err().message.contains("hexadecimal"));
         for value in [
             json!({"intValue": 1.5}),
             json!({"intValue": "1e3"}),
@@ -604,7 +623,7 @@ mod tests {
             json!({"bytesValue": "***"}),
             json!("bare"),
         ] {
-            assert!(attribute(value.clone()).is_err(), "{value}");
+            assert!(attribute(&value).is_err(), "{value}");
         }
         assert_eq!(read(json!([])).unwrap_err().path, "request");
     }

@@ -29,7 +29,9 @@ const FORMAT: &str = "otlp";
 pub(super) fn map_protobuf(signal: Signal, body: &[u8], sink: &mut Sink<'_>) -> Result<(), IngestError> {
     let limit = sink.limits.nodes_max;
     let census = scan::walk(signal, body, limit).map_err(|fault| match fault {
-        scan::Fault::Damage { path, offset, message } => IngestError::Protobuf { path, offset, message, signal },
+        scan::Fault::Damage { path, offset, message } => {
+            IngestError::Protobuf { path, offset, message, signal }
+        }
         scan::Fault::TooMany { path } => IngestError::TooManyMessages { path, limit },
     })?;
     // Counted before anything is decoded.
@@ -70,7 +72,9 @@ pub(super) fn map_json(body: &[u8], sink: &mut Sink<'_>) -> Result<(), IngestErr
     let skipped = body.len().saturating_sub(text.len());
     let whole = strict::read(text, rules);
     let several = matches!(whole, Err(JsonError::Syntax { .. }))
-        && super::lines::lines(body).take(2).all(|line| line.bytes.first() == Some(&b'{') && line.bytes.len() > 1);
+        && super::lines::lines(body)
+            .take(2)
+            .all(|line| line.bytes.first() == Some(&b'{') && line.bytes.len() > 1);
     if !several {
         let value = whole.map_err(|source| IngestError::Json { line: 1, source: source.shifted(skipped) })?;
         return document(value, "", sink);
@@ -102,7 +106,10 @@ fn document(value: serde_json::Value, prefix: &str, sink: &mut Sink<'_>) -> Resu
         );
     }
     if document.empty {
-        sink.warn(place, "no `resourceSpans`, `resourceLogs` or `resourceMetrics`: the request holds nothing");
+        sink.warn(
+            place,
+            "no `resourceSpans`, `resourceLogs` or `resourceMetrics`: the request holds nothing",
+        );
     }
     warn_metrics(document.points, place, sink);
     spans(document.spans, prefix, sink)?;
@@ -123,7 +130,7 @@ fn spans(list: Vec<ResourceSpans>, prefix: &str, sink: &mut Sink<'_>) -> Result<
             for (index, span) in group.spans.into_iter().enumerate() {
                 let place = format!("{prefix}resourceSpans/{r}/scopeSpans/{s}/spans/{index}");
                 match record::span(span, &origin, &scope) {
-                    Ok(draft) => finish(draft, place, sink)?,
+                    Ok(draft) => finish(draft, &place, sink)?,
                     Err(reason) => sink.reject(&place, None, reason)?,
                 }
             }
@@ -140,7 +147,7 @@ fn logs(list: Vec<ResourceLogs>, prefix: &str, sink: &mut Sink<'_>) -> Result<()
             for (index, log) in group.log_records.into_iter().enumerate() {
                 let place = format!("{prefix}resourceLogs/{r}/scopeLogs/{s}/logRecords/{index}");
                 match record::log(log, &origin, &scope, &mut sink.ids) {
-                    Ok(draft) => finish(draft, place, sink)?,
+                    Ok(draft) => finish(draft, &place, sink)?,
                     Err(reason) => sink.reject(&place, None, reason)?,
                 }
             }
@@ -149,13 +156,13 @@ fn logs(list: Vec<ResourceLogs>, prefix: &str, sink: &mut Sink<'_>) -> Result<()
     Ok(())
 }
 
-fn finish(mut draft: profile::Draft, place: String, sink: &mut Sink<'_>) -> Result<(), IngestError> {
+fn finish(mut draft: profile::Draft, place: &str, sink: &mut Sink<'_>) -> Result<(), IngestError> {
     profile::apply(&mut draft);
     let (mut event, notes) = record::assemble(draft);
     FORMAT.clone_into(&mut event.source.format);
     for note in notes {
-        sink.warn(&place, note);
+        sink.warn(place, note);
     }
-    event.source.path = Some(place.clone());
-    sink.event(&place, None, event)
+    event.source.path = Some(place.to_owned());
+    sink.event(place, None, event)
 }

@@ -102,7 +102,9 @@ pub(super) fn span(span: Span, origin: &Origin, scope: &Scope) -> Result<Draft, 
     }
     event.source.lost = lost;
     if lost > 0 {
-        notes.push("the source dropped attributes, events or links before sending; `source.lost` counts them".into());
+        notes.push(
+            "the source dropped attributes, events or links before sending; `source.lost` counts them".into(),
+        );
     }
     let mut links_left = Vec::new();
     for link in span.links {
@@ -155,8 +157,7 @@ pub(super) fn log(
     event.span_id = span_id;
     // Some clients leave the time out and state only when they saw the record.
     event.start_ns = some_time(log.time_unix_nano).or(some_time(log.observed_time_unix_nano));
-    event.source.lost =
-        log.dropped_attributes_count.saturating_add(origin.lost).saturating_add(scope.lost);
+    event.source.lost = log.dropped_attributes_count.saturating_add(origin.lost).saturating_add(scope.lost);
     let record = Record::Log(LogParts {
         event_name: log.event_name,
         body: held(log.body),
@@ -192,7 +193,8 @@ fn draft(
         notes,
     };
     // The SDK's own default is nobody's statement.
-    let named = draft.resource.get_text("service.name").is_some_and(|name| !name.starts_with("unknown_service"));
+    let named =
+        draft.resource.get_text("service.name").is_some_and(|name| !name.starts_with("unknown_service"));
     if named {
         draft.event.service = draft.resource.text("service.name");
     }
@@ -296,9 +298,11 @@ fn span_rest(parts: SpanParts, restated: &mut Vec<String>) -> Value {
         rest.insert("events".to_owned(), points.collect());
     }
     if !parts.links_left.is_empty() {
-        let links = parts.links_left.into_iter().enumerate().map(|(index, link)| {
-            link.unpack(&format!("/attributes/otlp.span/links/{index}"), restated)
-        });
+        let links = parts
+            .links_left
+            .into_iter()
+            .enumerate()
+            .map(|(index, link)| link.unpack(&format!("/attributes/otlp.span/links/{index}"), restated));
         rest.insert("links".to_owned(), links.collect());
     }
     Value::Object(rest)

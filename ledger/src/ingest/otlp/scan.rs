@@ -10,15 +10,9 @@ use crate::ingest::format::Signal;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Damage at a place.
-    Damage {
-        path: String,
-        offset: usize,
-        message: &'static str,
-    },
+    Damage { path: String, offset: usize, message: &'static str },
     /// More messages than allowed.
-    TooMany {
-        path: String,
-    },
+    TooMany { path: String },
 }
 
 /// What a message holds that matters here.
@@ -35,14 +29,13 @@ const FIXED64: u8 = 1;
 const LEN: u8 = 2;
 const FIXED32: u8 = 5;
 
-static ANY: Message = Message { inner: &[(5, "arrayValue", &ARRAY), (6, "kvlistValue", &KVLIST)], wire: &[(1, LEN)] };
+static ANY: Message =
+    Message { inner: &[(5, "arrayValue", &ARRAY), (6, "kvlistValue", &KVLIST)], wire: &[(1, LEN)] };
 static ARRAY: Message = Message { inner: &[(1, "values", &ANY)], wire: &[] };
 static KVLIST: Message = Message { inner: &[(1, "values", &PAIR)], wire: &[] };
 static PAIR: Message = Message { inner: &[(2, "value", &ANY)], wire: &[(1, LEN)] };
-static RESOURCE: Message = Message {
-    inner: &[(1, "attributes", &PAIR), (3, "entityRefs", &OPAQUE)],
-    wire: &[(2, VARINT)],
-};
+static RESOURCE: Message =
+    Message { inner: &[(1, "attributes", &PAIR), (3, "entityRefs", &OPAQUE)], wire: &[(2, VARINT)] };
 static SCOPE: Message =
     Message { inner: &[(3, "attributes", &PAIR)], wire: &[(1, LEN), (2, LEN), (4, VARINT)] };
 /// A message whose inside does not matter.
@@ -133,12 +126,13 @@ pub(super) fn walk(signal: Signal, bytes: &[u8], messages_max: usize) -> Result<
 
 /// Tells which request the bytes are, if any; what fits more than one is decided by what its leaves hold.
 pub(crate) fn guess_signal(bytes: &[u8]) -> Option<Signal> {
-    [Signal::Traces, Signal::Logs, Signal::Metrics].into_iter().find(|&signal| match walk(signal, bytes, 4_000_000)
-    {
-        Ok(census) => census.anonymous == 0 || census.anonymous < census.leaves,
-        // Cut off by the reader of a prefix, or too large: still recognised.
-        Err(Fault::TooMany { .. }) => true,
-        Err(Fault::Damage { .. }) => false,
+    [Signal::Traces, Signal::Logs, Signal::Metrics].into_iter().find(|&signal| {
+        match walk(signal, bytes, 4_000_000) {
+            Ok(census) => census.anonymous == 0 || census.anonymous < census.leaves,
+            // Cut off by the reader of a prefix, or too large: still recognised.
+            Err(Fault::TooMany { .. }) => true,
+            Err(Fault::Damage { .. }) => false,
+        }
     })
 }
 
@@ -295,8 +289,8 @@ mod tests {
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
     use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
-    use prost::Message as _;
     use proptest::prelude::*;
+    use prost::Message as _;
 
     fn traces() -> Vec<u8> {
         let span = Span { trace_id: vec![1; 16], span_id: vec![2; 8], name: "s".into(), ..Span::default() };

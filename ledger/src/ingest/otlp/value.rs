@@ -46,7 +46,9 @@ fn json(value: Option<AnyValue>, path: &mut String, restated: &mut Vec<String>) 
             let items = array.values.into_iter().enumerate();
             Value::Array(
                 items
-                    .map(|(index, item)| under(path, &index.to_string(), |path| json(Some(item), path, restated)))
+                    .map(|(index, item)| {
+                        under(path, &index.to_string(), |path| json(Some(item), path, restated))
+                    })
                     .collect(),
             )
         }
@@ -150,7 +152,8 @@ mod tests {
 
     #[test]
     fn nested_lists_with_a_repeated_name_stay_lists() {
-        let list = KeyValueList { values: vec![pair("a", Any::IntValue(1)), pair("a", Any::IntValue(i64::MAX))] };
+        let list =
+            KeyValueList { values: vec![pair("a", Any::IntValue(1)), pair("a", Any::IntValue(i64::MAX))] };
         let held = held(Some(any(Any::KvlistValue(list))));
         assert_eq!(held.value, json!({"kvlistValue": [["a", 1], ["a", "9223372036854775807"]]}));
         assert_eq!(held.restated, ["/kvlistValue/1/1"]);

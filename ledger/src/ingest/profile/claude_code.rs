@@ -79,8 +79,9 @@ fn span(draft: &mut Draft, span_type: &str) {
                 draft.event.outcome = outcome(draft);
             }
         }
+        // The gate names neither the tool nor the call; its parent is the span of the call.
         "tool.blocked_on_user" => {
-            tool(draft);
+            draft.event.action.kind = ActionKind::Guard;
             draft.event.decision = decision(draft);
         }
         "llm_request" => {

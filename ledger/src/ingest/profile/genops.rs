@@ -4,16 +4,15 @@
 //! span's status is no evidence that a blocked unit ran, nor that it did not: the SDK reports blocked units as OK.
 
 use super::{Draft, Point, Profile, Record, Unset};
-use crate::event::{
-    ActionKind, Authority, AuthorityKind, Budget, Decision, Effect, PolicyRef, Usage,
-};
+use crate::event::{ActionKind, Authority, AuthorityKind, Budget, Decision, Effect, PolicyRef, Usage};
 use crate::ingest::fields::{Fields, Held};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "genops",
     version: 1,
     applies: |draft| {
-        draft.fields.get("genops.spec.version").is_some() || draft.fields.get("genops.operation.name").is_some()
+        draft.fields.get("genops.spec.version").is_some()
+            || draft.fields.get("genops.operation.name").is_some()
     },
     map,
 };
@@ -35,8 +34,16 @@ fn map(draft: &mut Draft) {
     let usage = Usage {
         provider: fields.first_text(&["genops.cost.provider", "genops.provider"]),
         model: fields.first_text(&["genops.cost.model", "genops.model"]),
-        input_tokens: fields.first_count(&["genops.tokens.input", "genops.input_tokens", "genops.tokens_input"]),
-        output_tokens: fields.first_count(&["genops.tokens.output", "genops.output_tokens", "genops.tokens_output"]),
+        input_tokens: fields.first_count(&[
+            "genops.tokens.input",
+            "genops.input_tokens",
+            "genops.tokens_input",
+        ]),
+        output_tokens: fields.first_count(&[
+            "genops.tokens.output",
+            "genops.output_tokens",
+            "genops.tokens_output",
+        ]),
         aggregate: kind == ActionKind::Agent,
         ..Usage::default()
     };
@@ -50,7 +57,8 @@ fn map(draft: &mut Draft) {
 }
 
 fn cost(draft: &mut Draft) -> Option<crate::event::Cost> {
-    let stated = draft.fields.get_text("genops.cost.currency").filter(|code| code.len() == 3).map(str::to_owned);
+    let stated =
+        draft.fields.get_text("genops.cost.currency").filter(|code| code.len() == 3).map(str::to_owned);
     let in_dollars = draft.cost(&["genops.cost_usd", "genops.total_cost_usd"], "USD");
     // The specification leaves the currency out when it is US dollars; nothing else is assumed from silence.
     let currency = stated.as_deref().unwrap_or("USD");
@@ -79,17 +87,22 @@ fn decision(draft: &mut Draft) {
         if let Some(word) = draft.fields.get_text("genops.policy.result")
             && from_attributes.is_none()
         {
-            draft.notes.push(format!("policy result `{word}` is not one of GenOps; it stays in the attributes"));
+            draft
+                .notes
+                .push(format!("policy result `{word}` is not one of GenOps; it stays in the attributes"));
         }
         return;
     };
     if from_attributes.is_some_and(|(effect, _)| effect != ruling.effect) {
         draft.notes.push(
-            "`genops.policy.result` of the span and of its event differ; the event is the decision".to_owned(),
+            "`genops.policy.result` of the span and of its event differ; the event is the decision"
+                .to_owned(),
         );
     } else {
         draft.fields.take("genops.policy.result");
-        if ruling.code.is_some() && draft.fields.get_text("genops.policy.reason_code") == ruling.code.as_deref() {
+        if ruling.code.is_some()
+            && draft.fields.get_text("genops.policy.reason_code") == ruling.code.as_deref()
+        {
             draft.fields.take("genops.policy.reason_code");
         }
     }

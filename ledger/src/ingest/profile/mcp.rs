@@ -7,8 +7,12 @@
 use super::{Draft, Profile, Unset, otel_genai};
 use crate::event::ActionKind;
 
-pub(super) const PROFILE: Profile =
-    Profile { name: "mcp", version: 1, applies: |draft| draft.fields.get_text("mcp.method.name").is_some(), map };
+pub(super) const PROFILE: Profile = Profile {
+    name: "mcp",
+    version: 1,
+    applies: |draft| draft.fields.get_text("mcp.method.name").is_some(),
+    map,
+};
 
 /// Span kind of OTLP.
 const SERVER: i32 = 2;

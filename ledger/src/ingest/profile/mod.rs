@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{Fields, Held};
 use crate::event::{
-    Agent, AuthorityKind, Cost, Decision, Effect, ErrorInfo, Event, Outcome, Status, Usage,
+    ActionKind, Agent, AuthorityKind, Cost, Decision, Effect, ErrorInfo, Event, Outcome, Status, Usage,
 };
 
 /// A convention and its mapper.
@@ -173,7 +173,8 @@ impl Draft {
         if self.event.action.arguments.is_none()
             && let Some(held) = self.fields.first_json(names)
         {
-            self.event.action.arguments = Some(held.unpack("/action/arguments", &mut self.event.source.restated));
+            self.event.action.arguments =
+                Some(held.unpack("/action/arguments", &mut self.event.source.restated));
         }
     }
 
@@ -211,22 +212,23 @@ impl Draft {
 
     /// Recognises a LangGraph interrupt: the graph stopped to wait for a person. The exception says so; who asked,
     /// under which policy, and about what is not said.
-    pub(super) fn interrupt(&mut self) -> bool {
-        let interrupted = self.span().is_some_and(|parts| {
-            parts.points.iter().any(|point| {
+    ///
+    /// It passes through the node that ran a tool, which then carries it too. The stack trace shows that, and the
+    /// tool's own span is the one that asks.
+    pub(super) fn interrupt(&mut self) {
+        let interrupt = self.span().and_then(|parts| {
+            parts.points.iter().find(|point| {
                 let class = point.fields.get_text("exception.type").unwrap_or_default();
                 point.name == "exception" && class.rsplit('.').next() == Some("GraphInterrupt")
             })
         });
-        if interrupted {
-            self.event.outcome = Some(Outcome::new(Status::Pending));
+        let Some(interrupt) = interrupt else { return };
+        let stack = interrupt.fields.get_text("exception.stacktrace").unwrap_or_default();
+        let from_tool = stack.contains("langchain_core/tools/") || stack.contains("langchain_core\\tools\\");
+        self.event.outcome = Some(Outcome::new(Status::Pending));
+        if self.event.action.kind == ActionKind::Tool || !from_tool {
+            self.event.decision = Some(Decision::new(Effect::RequireApproval, AuthorityKind::Unknown));
         }
-        interrupted
-    }
-
-    /// Sets `require_approval` with nobody named.
-    pub(super) fn waits_for_approval(&mut self) {
-        self.event.decision = Some(Decision::new(Effect::RequireApproval, AuthorityKind::Unknown));
     }
 
     /// Sets usage if it says anything.
@@ -247,7 +249,8 @@ impl Draft {
     pub(super) fn lasted(&mut self, name: &str) {
         // The duration stays in the attributes: it is what the source said, the start is what follows from it.
         let duration = self.fields.get(name).and_then(super::fields::decimal);
-        let nanos = duration.and_then(|ms| ms.to_nano()).and_then(|nano| u64::try_from(nano.value / 1000).ok());
+        let nanos =
+            duration.and_then(|ms| ms.to_nano()).and_then(|nano| u64::try_from(nano.value / 1000).ok());
         if let (Some(end), Some(duration)) = (self.event.start_ns, nanos) {
             self.event.end_ns = Some(end);
             self.event.start_ns = end.checked_sub(duration).or(Some(end));

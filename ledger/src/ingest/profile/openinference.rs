@@ -47,16 +47,12 @@ fn map(draft: &mut Draft) {
     draft.agent(None, agent, None);
     usage(draft, kind);
     draft.outcome_from_status(Unset::MeansOk);
-    let interrupted = draft.interrupt();
+    draft.interrupt();
     if matches!(kind, ActionKind::Tool | ActionKind::Data) {
         draft.event.action.call_id =
             draft.fields.first_text(&["tool_call.id", "tool.id"]).or_else(|| call_id(draft));
         draft.arguments(&["input.value"]);
         draft.result(&["output.value"]);
-    }
-    // The exception passes through every span above the one that waits; those do not ask again.
-    if interrupted && kind == ActionKind::Tool {
-        draft.waits_for_approval();
     }
 }
 

@@ -39,9 +39,6 @@ fn map(draft: &mut Draft) {
             draft.event.action.call_id = draft.fields.text("gen_ai.tool.call.id");
             draft.arguments(&["gen_ai.tool.call.arguments"]);
             draft.result(&["gen_ai.tool.call.result"]);
-            if draft.interrupt() {
-                draft.waits_for_approval();
-            }
         }
         ActionKind::Data => {
             draft.event.action.resource = draft.fields.text("gen_ai.data_source.id");
@@ -49,10 +46,9 @@ fn map(draft: &mut Draft) {
             draft.result(&["gen_ai.retrieval.documents"]);
         }
         ActionKind::Guard => guardrail(draft),
-        _ => {
-            draft.interrupt();
-        }
+        _ => {}
     }
+    draft.interrupt();
 }
 
 /// Tells the kind of action from the operation.
@@ -113,8 +109,7 @@ fn name(draft: &mut Draft) {
         ActionKind::Data => draft.fields.first_text(&["gen_ai.memory.store.name", "gen_ai.memory.store.id"]),
         _ => None,
     };
-    draft.event.action.name =
-        name.or_else(|| draft.log_event().map(str::to_owned)).unwrap_or_default();
+    draft.event.action.name = name.or_else(|| draft.log_event().map(str::to_owned)).unwrap_or_default();
 }
 
 /// Takes usage under current and older names. Agents and workflows repeat their model calls.

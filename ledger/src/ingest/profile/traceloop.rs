@@ -9,17 +9,13 @@ use super::{Draft, Profile, Unset, otel_genai};
 use crate::event::ActionKind;
 use crate::ingest::fields::TEXT_BYTES_MAX;
 
-pub(super) const PROFILE: Profile = Profile {
-    name: "traceloop",
-    version: 1,
-    applies: |draft| draft.fields.has_prefix("traceloop."),
-    map,
-};
+pub(super) const PROFILE: Profile =
+    Profile { name: "traceloop", version: 1, applies: |draft| draft.fields.has_prefix("traceloop."), map };
 
 fn map(draft: &mut Draft) {
     let operation = draft.fields.get_text("gen_ai.operation.name").unwrap_or_default();
-    let kind = otel_genai::kind(operation).unwrap_or_else(|| {
-        match draft.fields.get_text("traceloop.span.kind") {
+    let kind =
+        otel_genai::kind(operation).unwrap_or_else(|| match draft.fields.get_text("traceloop.span.kind") {
             Some("tool") => ActionKind::Tool,
             Some("agent" | "workflow") => ActionKind::Agent,
             _ if draft.fields.get("gen_ai.request.model").is_some()
@@ -28,8 +24,7 @@ fn map(draft: &mut Draft) {
                 ActionKind::Model
             }
             _ => ActionKind::Other,
-        }
-    });
+        });
     draft.event.action.kind = kind;
     draft.session_from(&[
         "traceloop.association.properties.session_id",
@@ -38,11 +33,12 @@ fn map(draft: &mut Draft) {
     ]);
     draft.user_from(&["traceloop.association.properties.user_id"]);
     if draft.event.tenant.is_none() {
-        draft.event.tenant = draft
-            .stated(&["traceloop.association.properties.tenant_id", "traceloop.association.properties.tenant"]);
+        draft.event.tenant = draft.stated(&[
+            "traceloop.association.properties.tenant_id",
+            "traceloop.association.properties.tenant",
+        ]);
     }
-    let agent =
-        draft.stated(&["gen_ai.agent.name", "traceloop.association.properties.lc_agent_name"]);
+    let agent = draft.stated(&["gen_ai.agent.name", "traceloop.association.properties.lc_agent_name"]);
     draft.event.action.name = match kind {
         ActionKind::Tool => draft.fields.first_text(&["gen_ai.tool.name", "traceloop.entity.name"]),
         ActionKind::Agent => agent.clone().or_else(|| draft.fields.text("traceloop.entity.name")),
@@ -53,16 +49,13 @@ fn map(draft: &mut Draft) {
     draft.agent(None, agent, None);
     otel_genai::usage(draft);
     draft.outcome_from_status(Unset::MeansOk);
-    let interrupted = draft.interrupt();
+    draft.interrupt();
     if kind == ActionKind::Tool {
         let call = draft.fields.text("gen_ai.tool.call.id").or_else(|| call_id(draft));
         draft.event.action.call_id = call;
         draft.arguments(&["gen_ai.tool.call.arguments", "traceloop.entity.input"]);
         inner_arguments(draft);
         draft.result(&["gen_ai.tool.call.result", "traceloop.entity.output"]);
-        if interrupted {
-            draft.waits_for_approval();
-        }
     }
 }
 
@@ -70,7 +63,8 @@ fn map(draft: &mut Draft) {
 /// `inputs`. The wrapper stays in the attributes where it came from.
 fn inner_arguments(draft: &mut Draft) {
     let Some(Value::Object(wrapper)) = draft.event.action.arguments.take() else { return };
-    let is_callback = wrapper.contains_key("input_str") && wrapper.get("inputs").is_some_and(Value::is_object);
+    let is_callback =
+        wrapper.contains_key("input_str") && wrapper.get("inputs").is_some_and(Value::is_object);
     if !is_callback {
         draft.event.action.arguments = Some(Value::Object(wrapper));
         return;

@@ -25,6 +25,12 @@ test_denied_and_unreadable_hosts if {
 	["egress.destination", "block"] in says(call("research-agent", "fetch_url", {"url": "::"}))
 }
 
+test_one_bad_destination_among_several if {
+	["egress.destination", "block"] in says(fetch("carrier.example,localhost"))
+	["egress.destination", "block"] in says(mail("mail.example,unreadable.invalid"))
+	["email.external", "allow"] in says(mail("collector.example,mail.example"))
+}
+
 test_restricted_data_stays_inside if {
 	restricted := {"classification": "restricted"}
 	["classification.egress", "block"] in says(object.union(mail("mail.example"), restricted))

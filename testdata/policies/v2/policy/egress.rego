@@ -7,15 +7,16 @@ inside if input.features.email_domain in data.harbor.destinations.internal_email
 
 customer if input.features.email_domain in data.harbor.destinations.customer_email
 
-usable_destination if {
-	sends
-	input.features.email_domain
-}
+# Several destinations of one action stand in one text, joined with commas.
+destinations := split(input.features.email_domain, ",") if sends
+
+destinations := split(input.features.url_host, ",") if tool == "fetch_url"
 
 usable_destination if {
-	tool == "fetch_url"
-	input.features.url_host
-	not input.features.url_host in data.harbor.destinations.denied_hosts
+	destinations
+	every destination in destinations {
+		not destination in data.harbor.destinations.denied
+	}
 }
 
 # A destination that cannot be read is as bad as a forbidden one.

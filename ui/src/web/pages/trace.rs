@@ -15,8 +15,7 @@ use crate::web::error::PageError;
 use crate::web::projection::{Projection, TraceActions};
 use crate::web::request::{Params, optional_position, trace_id};
 use crate::web::view::badge::{self, Badge};
-use crate::web::view::execution;
-use crate::web::view::graph::Graph;
+use crate::web::view::execution::{self, GraphView};
 use crate::web::view::page::Shell;
 use crate::web::view::summary::Summary;
 use crate::web::view::time::{self, Moment};
@@ -67,7 +66,8 @@ struct ActionView {
     shape: &'static str,
     name: String,
     state: Badge,
-    effect: Badge,
+    /// Absent when nothing ruled on an action without effects of its own.
+    effect: Option<Badge>,
     findings: Vec<Badge>,
     agent: Option<(String, bool)>,
     user: Option<(String, bool)>,
@@ -107,6 +107,8 @@ struct EventRow {
     says: String,
     span: String,
     withheld: bool,
+    /// The other trace that the event belongs to, when it is not this one.
+    elsewhere: Option<String>,
 }
 
 #[derive(Debug, Template)]
@@ -126,7 +128,7 @@ struct TracePage {
     whole: bool,
     rows: Vec<TimelineRow>,
     ticks: Vec<(u64, String)>,
-    graph: Graph,
+    graph: GraphView,
     actions: Vec<ActionView>,
     events: Vec<EventRow>,
     ledger_arg: String,
@@ -150,8 +152,12 @@ fn build(state: &AppState, shell: Shell, trace: TraceId, at: Option<u64>) -> Res
     if folded.seqs.is_empty() {
         return Err(PageError::not_found("trace", trace));
     }
-    let records = projection.records(&folded.seqs)?;
     let TraceActions { actions, seqs, whole, .. } = folded;
+    let event_count = seqs.len();
+    // What went on in other traces belongs to the actions here, and links lead to it.
+    let own: BTreeSet<u64> = seqs.into_iter().collect();
+    let listed: BTreeSet<u64> = own.iter().chain(actions.iter().flat_map(|action| &action.seqs)).copied().collect();
+    let records = projection.records(&listed.into_iter().collect::<Vec<_>>())?;
     let keys: BTreeSet<u64> = actions.iter().map(|action| action.key).collect();
     let id = trace.to_string();
     let summary = Summary::of(&actions);
@@ -162,16 +168,16 @@ fn build(state: &AppState, shell: Shell, trace: TraceId, at: Option<u64>) -> Res
         live: format!("/traces/{id}"),
         user_text: users(&summary),
         start: time::moment(summary.start_ns),
-        event_count: seqs.len(),
-        events_read: records.len(),
+        event_count,
+        events_read: records.iter().filter(|record| own.contains(&record.seq)).count(),
         whole,
         rows: waterfall::places(&actions)
             .into_iter()
             .map(|place| TimelineRow { action: place.index, place })
             .collect(),
         ticks: waterfall::ticks(&actions),
-        graph: execution::graph(&trace, &actions),
-        events: records.iter().map(event_row).collect(),
+        graph: execution::view(&actions, &records),
+        events: records.iter().map(|record| event_row(record, own.contains(&record.seq))).collect(),
         actions: actions.iter().map(|action| action_view(action, &actions, &keys)).collect(),
         ledger_arg: state.ledger_arg(),
         summary,
@@ -180,15 +186,18 @@ fn build(state: &AppState, shell: Shell, trace: TraceId, at: Option<u64>) -> Res
     })
 }
 
+/// Users that the page names; more are counted.
+const USERS_MAX: usize = 3;
+
 fn users(summary: &Summary) -> String {
-    match (summary.users_known, summary.users_withheld) {
-        (0, false) => "not stated".to_owned(),
-        (0, true) => "withheld".to_owned(),
-        (known, withheld) => {
-            let plural = if known == 1 { "user" } else { "users" };
-            format!("{known} {plural}{}", if withheld { ", others withheld" } else { "" })
-        }
+    let mut parts: Vec<String> = summary.users.iter().take(USERS_MAX).cloned().collect();
+    if summary.users.len() > USERS_MAX {
+        parts.push(format!("{} more", summary.users.len() - USERS_MAX));
     }
+    if summary.users_withheld {
+        parts.push(if parts.is_empty() { "withheld" } else { "others withheld" }.to_owned());
+    }
+    if parts.is_empty() { "not stated".to_owned() } else { parts.join(", ") }
 }
 
 fn action_view(action: &Action, all: &[Action], keys: &BTreeSet<u64>) -> ActionView {
@@ -209,7 +218,9 @@ fn action_view(action: &Action, all: &[Action], keys: &BTreeSet<u64>) -> ActionV
         shape: badge::kind_shape(action.kind),
         name: action.name.clone(),
         state: badge::state(action.state),
-        effect: standing.map_or_else(badge::no_decision, |ruling| badge::effect(ruling.decision.effect)),
+        effect: standing
+            .map(|ruling| badge::effect(ruling.decision.effect))
+            .or_else(|| badge::has_effects(action.kind).then(badge::no_decision)),
         findings: action.findings.iter().map(|finding| badge::finding(*finding)).collect(),
         agent: action.agent.as_ref().and_then(|agent| Some((agent.value.label()?.to_owned(), agent.inherited))),
         user: action.user.as_ref().map(|user| (user.value.clone(), user.inherited)),
@@ -340,7 +351,7 @@ fn ruling_view(ruling: &Ruling, stands: bool) -> RulingView {
     }
 }
 
-fn event_row(record: &Record) -> EventRow {
+fn event_row(record: &Record, own: bool) -> EventRow {
     let event = record.event.as_deref();
     let source = event.map(|event| {
         let profile = event.source.profile.as_deref().map(|profile| format!(" / {profile}")).unwrap_or_default();
@@ -356,6 +367,7 @@ fn event_row(record: &Record) -> EventRow {
         says: event.map(says).unwrap_or_default(),
         span: event.and_then(|event| event.span_id).map(|span| span.to_string()).unwrap_or_default(),
         withheld: !record.withheld.is_empty(),
+        elsewhere: event.filter(|_| !own).and_then(|event| event.trace_id).map(|trace| trace.to_string()),
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Filter {
     pub(crate) agent: String,
     /// Part of an action's name.
     pub(crate) tool: String,
-    /// Standing decision of some action; `none` asks for a tool call without a decision.
+    /// Standing decision of some action; `none` asks for an action with effects and without a decision.
     pub(crate) effect: String,
     /// Finding of some action, or `any`.
     pub(crate) finding: String,
@@ -274,7 +274,7 @@ impl Filter {
         let effect = action.ruling().map(|ruling| ruling.decision.effect);
         let effect_matches = match self.effect.as_str() {
             "" => true,
-            "none" => effect.is_none() && action.kind == verdict_ledger::event::ActionKind::Tool,
+            "none" => effect.is_none() && badge::has_effects(action.kind),
             wanted => effect.is_some_and(|effect| effect.as_str() == wanted),
         };
         let finding_matches = match self.finding.as_str() {

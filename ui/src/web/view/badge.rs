@@ -18,7 +18,8 @@ pub(crate) struct Badge {
 
 const CHECK: &str = "M2 6.5 5 9.5 10 3";
 const CROSS: &str = "M3 3l6 6M9 3l-6 6";
-const PAUSE: &str = "M4 2.5v7M8 2.5v7";
+const DIAMOND: &str = "M6 1.5 10.5 6 6 10.5 1.5 6z";
+const HOURGLASS: &str = "M2.5 1.5h7l-7 9h7z";
 const CLOCK: &str = "M6 1.5a4.5 4.5 0 1 0 0 9a4.5 4.5 0 1 0 0-9M6 3.5v3l2 1";
 const RING: &str = "M6 2a4 4 0 1 0 0 8a4 4 0 1 0 0-8";
 const DASH: &str = "M2.5 6h7";
@@ -37,10 +38,15 @@ pub(crate) const fn effect(effect: Effect) -> Badge {
         Effect::NoOp => badge("no-op", "quiet", DASH, "evaluated and not applicable"),
         Effect::Allow => badge("allow", "good", CHECK, "go ahead"),
         Effect::DryRun => badge("dry run", "info", RING, "simulate, without side effect"),
-        Effect::RequireApproval => badge("approval", "wait", PAUSE, "wait for an approval"),
-        Effect::Cooldown => badge("cooldown", "wait", CLOCK, "refuse now, try again later"),
+        Effect::RequireApproval => badge("approval", "wait", DIAMOND, "wait for an approval"),
+        Effect::Cooldown => badge("cooldown", "wait", HOURGLASS, "refuse now, try again later"),
         Effect::Block => badge("block", "bad", CROSS, "refuse"),
     }
+}
+
+/// Tells whether an action of a kind changes or reveals something, so that a missing ruling is worth saying.
+pub(crate) const fn has_effects(kind: ActionKind) -> bool {
+    matches!(kind, ActionKind::Tool | ActionKind::Data | ActionKind::Message)
 }
 
 /// Returns the badge of "nothing was said about a decision", which is not an allow.
@@ -59,8 +65,8 @@ pub(crate) const fn state(state: State) -> Badge {
         State::Asked => badge("asked", "quiet", DOTS, "asked for; nothing ruled, nothing happened"),
         State::Allowed => badge("allowed", "info", CHECK, "allowed, not ended"),
         State::Blocked => badge("blocked", "bad", CROSS, "refused and not run"),
-        State::Waiting => badge("waiting", "wait", PAUSE, "waits for an approval"),
-        State::Cooling => badge("cooling", "wait", CLOCK, "refused until a time"),
+        State::Waiting => badge("waiting", "wait", DIAMOND, "waits for an approval"),
+        State::Cooling => badge("cooling", "wait", HOURGLASS, "refused until a time"),
         State::Done => badge("done", "good", CHECK, "ran and succeeded"),
         State::Failed => badge("failed", "bad", WARN, "ran, or tried to, and failed"),
         State::Cancelled => badge("cancelled", "quiet", DASH, "cancelled"),
@@ -87,7 +93,7 @@ pub(crate) const fn trust(trust: Trust) -> Badge {
     match trust {
         Trust::Trusted => badge("trusted", "good", CHECK, "the source vouches for it"),
         Trust::Internal => badge("internal", "info", RING, "from inside the organisation"),
-        Trust::External => badge("external", "wait", SPLIT, "from a known outsider"),
+        Trust::External => badge("external", "wait", DIAMOND, "from a known outsider"),
         Trust::Unverified => badge("unverified", "bad", WARN, "from anybody"),
         Trust::Unknown => badge("trust unknown", "quiet", DOTS, "nothing was said"),
     }

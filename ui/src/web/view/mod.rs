@@ -2,9 +2,7 @@
 
 pub(crate) mod badge;
 pub(crate) mod execution;
-pub(crate) mod graph;
 pub(crate) mod json;
-pub(crate) mod layout;
 pub(crate) mod number;
 pub(crate) mod page;
 pub(crate) mod summary;

@@ -3,7 +3,7 @@
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
-use super::{number, text, time, url};
+use super::{number, time};
 use crate::web::{AppState, assets};
 
 /// Name of the cookie that keeps the chosen theme.
@@ -69,8 +69,6 @@ pub(crate) struct Shell {
     pub(crate) size_text: String,
     /// Root of the tree, hex.
     pub(crate) root: String,
-    /// Its start.
-    pub(crate) root_short: String,
     /// When the page was made.
     pub(crate) now: time::Moment,
     /// The same, Unix nanoseconds.
@@ -99,7 +97,6 @@ impl Shell {
             origin: state.ledger().origin().to_owned(),
             size: head.size,
             size_text: number::count(head.size),
-            root_short: text::short_hex(&root),
             root,
             now: time::moment(now_ns),
             now_ns,
@@ -112,11 +109,6 @@ impl Shell {
     /// Writes `aria-current` for the navigation.
     pub(crate) fn is_section(&self, section: &str) -> bool {
         self.section == section || (section == "traces" && self.section == "events")
-    }
-
-    /// Returns the link that chooses a theme and comes back here.
-    pub(crate) fn theme_link(&self, theme: &str) -> String {
-        url::with_query("/theme", &[("theme", theme), ("to", &self.here)])
     }
 }
 

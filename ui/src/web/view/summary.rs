@@ -34,8 +34,8 @@ pub(crate) struct KindCount {
 pub(crate) struct Summary {
     /// Agents, sorted.
     pub(crate) agents: Vec<String>,
-    /// Distinct users that are known.
-    pub(crate) users_known: usize,
+    /// Users that are known, sorted.
+    pub(crate) users: Vec<String>,
     /// True when some event's user is erased or withheld.
     pub(crate) users_withheld: bool,
     /// Services, sorted.
@@ -44,8 +44,6 @@ pub(crate) struct Summary {
     pub(crate) environments: Vec<String>,
     /// Sessions, sorted.
     pub(crate) sessions: Vec<String>,
-    /// Actions.
-    pub(crate) actions: usize,
     /// Actions by kind.
     pub(crate) kinds: Vec<KindCount>,
     /// Standing decisions by effect, strictest first, and actions with effects that nobody ruled on.
@@ -85,7 +83,7 @@ impl Summary {
         let mut tokens = 0_u64;
         let mut tokens_stated = false;
         let mut unruled = 0;
-        let mut summary = Self { actions: actions.len(), ..Self::default() };
+        let mut summary = Self::default();
         for action in actions {
             agents.extend(action.agent.as_ref().and_then(|agent| agent.value.label()).map(str::to_owned));
             users.extend(action.user.as_ref().map(|user| user.value.clone()));
@@ -97,7 +95,7 @@ impl Summary {
             *states.entry(action.state).or_default() += 1;
             match action.ruling() {
                 Some(ruling) => *effects.entry(ruling.decision.effect).or_default() += 1,
-                None if action.kind == ActionKind::Tool => unruled += 1,
+                None if badge::has_effects(action.kind) => unruled += 1,
                 None => {}
             }
             for finding in &action.findings {
@@ -114,7 +112,7 @@ impl Summary {
             }
         }
         summary.agents = agents.into_iter().collect();
-        summary.users_known = users.len();
+        summary.users = users.into_iter().collect();
         summary.services = services.into_iter().collect();
         summary.environments = environments.into_iter().collect();
         summary.sessions = sessions.into_iter().collect();

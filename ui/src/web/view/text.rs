@@ -8,7 +8,7 @@ use askama::filters::Escaper;
 /// or hide: controls, bidirectional overrides, zero-width and tag characters. `U+202E` in a tool name could
 /// otherwise make `exe.txt` out of `txt.exe`.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct VisibleHtml;
+pub(crate) struct VisibleHtml;
 
 impl Escaper for VisibleHtml {
     fn write_escaped_str<W: Write>(&self, mut dest: W, string: &str) -> fmt::Result {

@@ -9,6 +9,8 @@ pub(crate) struct Moment {
     pub(crate) machine: String,
     /// For people: `2026-11-20 20:46:29.120 UTC`.
     pub(crate) human: String,
+    /// Without the fraction of a second, for lists.
+    pub(crate) short: String,
     /// The time of day alone, for rows under a date.
     pub(crate) clock: String,
 }
@@ -18,11 +20,12 @@ pub(crate) fn moment(ns: u64) -> Moment {
     let Ok(stamp) = Timestamp::from_nanosecond(i128::from(ns)) else {
         // Beyond the year 9999: show the number as it is rather than a wrong date.
         let raw = format!("{ns} ns since 1970 UTC");
-        return Moment { machine: raw.clone(), human: raw.clone(), clock: raw };
+        return Moment { machine: raw.clone(), human: raw.clone(), short: raw.clone(), clock: raw };
     };
     Moment {
         machine: stamp.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string(),
         human: stamp.strftime("%Y-%m-%d %H:%M:%S.%3f UTC").to_string(),
+        short: stamp.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
         clock: stamp.strftime("%H:%M:%S.%3f").to_string(),
     }
 }

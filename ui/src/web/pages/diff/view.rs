@@ -327,7 +327,7 @@ fn command(comparison: &Comparison, ledger_arg: &str) -> String {
     let (from, to) = &comparison.labels;
     let trace = comparison.trace.map(|trace| format!(" --trace {trace}")).unwrap_or_default();
     format!(
-        "verdict replay diff --ledger {ledger_arg} --from {} --to {}{trace}",
+        "verdict --ledger {ledger_arg} replay diff --from {} --to {}{trace}",
         shell_word(from),
         shell_word(to)
     )

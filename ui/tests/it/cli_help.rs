@@ -1,0 +1,41 @@
+//! The help texts, as users read them.
+
+use super::cli_support::Bench;
+
+#[test]
+fn help_of_every_command() {
+    let bench = Bench::empty();
+    let commands: [&[&str]; 14] = [
+        &[],
+        &["init"],
+        &["ingest"],
+        &["serve"],
+        &["verify"],
+        &["checkpoint", "show"],
+        &["policy", "publish"],
+        &["policy", "test"],
+        &["replay", "run"],
+        &["replay", "diff"],
+        &["trace", "graph"],
+        &["export", "evidence"],
+        &["export", "events"],
+        &["keys", "show"],
+    ];
+    let mut all = String::new();
+    for command in commands {
+        let said = bench.run(&[command, &["--help"]].concat()).ok();
+        assert!(said.err.is_empty(), "{said:#?}");
+        all.push_str(&format!("$ verdict {} --help\n{}\n", command.join(" "), said.out));
+    }
+    // The default comes from the environment that the test sets.
+    let all = all.replace(bench.dir.path().to_str().unwrap_or_default(), "DIR");
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let bench = Bench::empty();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(bench.run(&["completions", shell]).ok().out.contains("verdict"), "{shell}");
+    }
+}

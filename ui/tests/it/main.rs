@@ -1,0 +1,14 @@
+//! Integration tests of the server and the command line, one binary.
+
+mod browser;
+mod cli;
+mod cli_bad_input;
+mod cli_help;
+mod cli_support;
+mod markup;
+mod site;
+mod web_downloads;
+mod web_ingest;
+mod web_pages;
+mod web_safety;
+mod webdriver;
