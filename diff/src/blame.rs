@@ -215,7 +215,12 @@ fn lifted(high: &Decided<'_>, low: &Decided<'_>) -> Found {
 
 fn obligations(from: &Decided<'_>, to: &Decided<'_>) -> Found {
     let of = |side: &Decided<'_>, rule: &str| -> BTreeSet<Obligation> {
-        side.fired.iter().filter(|fired| fired.rule == rule).flat_map(|fired| fired.obligations).cloned().collect()
+        side.fired
+            .iter()
+            .filter(|fired| fired.rule == rule)
+            .flat_map(|fired| fired.obligations)
+            .cloned()
+            .collect()
     };
     let rules: BTreeSet<&str> = from.fired.iter().chain(&to.fired).map(|fired| fired.rule).collect();
     let mut found = Found::new();

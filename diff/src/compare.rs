@@ -161,11 +161,9 @@ impl Diff {
 pub fn compare(from: &Run, to: &Run) -> Result<Diff, DiffError> {
     same_range(from, to)?;
     same_points(from, to)?;
-    let pairs = from
-        .points
-        .iter()
-        .zip(&to.points)
-        .map(|(before, after)| (&before.point, View::replayed(&before.answer), View::replayed(&after.answer)));
+    let pairs = from.points.iter().zip(&to.points).map(|(before, after)| {
+        (&before.point, View::replayed(&before.answer), View::replayed(&after.answer))
+    });
     collect(
         pairs,
         Frame {

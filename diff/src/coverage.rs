@@ -123,6 +123,7 @@ pub(crate) fn unexercised(run: &Run) -> Vec<RuleRef> {
             named.extend(decision.findings.iter().map(|finding| finding.rule.id.as_str()));
         }
     }
-    let rules: BTreeSet<&RuleRef> = run.rules.iter().filter(|rule| !named.contains(rule.id.as_str())).collect();
+    let rules: BTreeSet<&RuleRef> =
+        run.rules.iter().filter(|rule| !named.contains(rule.id.as_str())).collect();
     rules.into_iter().cloned().collect()
 }

@@ -1,7 +1,7 @@
 //! What changes between two policy versions over recorded decisions: which, why, how often and at what cost.
 //!
 //! # What it is
-//! - [`compare`] takes two [`Run`](verdict_replay::run::Run)s of the same range of the same ledger and gives a
+//! - [`compare()`] takes two [`Run`](verdict_replay::run::Run)s of the same range of the same ledger and gives a
 //!   [`Diff`]; [`compare_recorded`] sets what was recorded against one run.
 //! - [`transition`] names the classes, [`matrix`] counts effect against effect, [`blame`] says which rules did it.
 //! - [`gate`] turns a diff into an exit code that CI can act on.

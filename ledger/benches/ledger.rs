@@ -46,9 +46,12 @@ fn row(what: &str, ours: f64, limit: f64) {
 
 /// A tool call of about one KiB, different in every field that differs in life.
 fn event(number: u32) -> Event {
-    let mut action = Action::new(ActionKind::Tool, ["issue_refund", "get_order", "send_email"][number as usize % 3]);
+    let mut action =
+        Action::new(ActionKind::Tool, ["issue_refund", "get_order", "send_email"][number as usize % 3]);
     action.call_id = Some(format!("call_{number:08x}"));
-    action.arguments = Some(json!({"order_id": format!("ORD-{number}"), "amount_cents": number % 90_000, "currency": "EUR"}));
+    action.arguments = Some(
+        json!({"order_id": format!("ORD-{number}"), "amount_cents": number % 90_000, "currency": "EUR"}),
+    );
     let mut event = Event::new(format!("bench:{number}"), action);
     let mut trace = [1; 16];
     trace[12..].copy_from_slice(&(number / 20 + 1).to_be_bytes());

@@ -37,7 +37,8 @@ pub fn entry_bytes(value: &Value) -> Result<Vec<u8>, CanonError> {
         Ok(()) => Ok(writer.out),
         Err(Stop { mut path, cause }) => {
             path.reverse();
-            let pointer = path.iter().fold(String::new(), |pointer, part| pointer + "/" + &escape_pointer(part));
+            let pointer =
+                path.iter().fold(String::new(), |pointer, part| pointer + "/" + &escape_pointer(part));
             Err(match cause {
                 Cause::Integer(value) => CanonError::Integer { pointer, value },
                 Cause::Depth => CanonError::Depth { pointer },

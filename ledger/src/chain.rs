@@ -23,7 +23,12 @@ impl Link {
     /// Commits to what makes a ledger itself: its origin, its UUID and its first verifier key.
     pub fn genesis(origin: &str, uuid: &[u8; 16], verifier_key: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(GENESIS_CONTEXT);
-        hasher.update(origin.as_bytes()).update(b"\n").update(uuid).update(b"\n").update(verifier_key.as_bytes());
+        hasher
+            .update(origin.as_bytes())
+            .update(b"\n")
+            .update(uuid)
+            .update(b"\n")
+            .update(verifier_key.as_bytes());
         Self(*hasher.finalize().as_bytes())
     }
 }

@@ -99,8 +99,7 @@ impl Disclosure {
             return Err(malformed("too long"));
         }
         let bytes = BASE64URL.decode(encoded).map_err(|_| malformed("not base64url"))?;
-        let triple: Vec<Value> =
-            serde_json::from_slice(&bytes).map_err(|_| malformed("not a JSON array"))?;
+        let triple: Vec<Value> = serde_json::from_slice(&bytes).map_err(|_| malformed("not a JSON array"))?;
         let Ok([salt, name, value]) = <[Value; 3]>::try_from(triple) else {
             return Err(malformed("not an array of salt, name and value"));
         };

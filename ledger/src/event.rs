@@ -252,7 +252,14 @@ pub struct Action {
 impl Action {
     /// Makes an action that is known by kind and name only.
     pub fn new(kind: ActionKind, name: impl Into<String>) -> Self {
-        Self { kind, name: name.into(), call_id: None, arguments: None, resource: None, capabilities: Vec::new() }
+        Self {
+            kind,
+            name: name.into(),
+            call_id: None,
+            arguments: None,
+            resource: None,
+            capabilities: Vec::new(),
+        }
     }
 }
 
@@ -280,8 +287,16 @@ pub enum ActionKind {
 
 impl ActionKind {
     /// Every kind, in declaration order.
-    pub const ALL: [Self; 8] =
-        [Self::Tool, Self::Model, Self::Agent, Self::Data, Self::Message, Self::Guard, Self::Plan, Self::Other];
+    pub const ALL: [Self; 8] = [
+        Self::Tool,
+        Self::Model,
+        Self::Agent,
+        Self::Data,
+        Self::Message,
+        Self::Guard,
+        Self::Plan,
+        Self::Other,
+    ];
 
     /// Returns the wire name.
     pub const fn as_str(self) -> &'static str {

@@ -163,10 +163,7 @@ mod tests {
 
     #[test]
     fn ids_refuse_wrong_length_zero_and_non_hex() {
-        assert_eq!(
-            "ab".parse::<TraceId>(),
-            Err(IdError::Length { what: "trace_id", want: 32, got: 2 })
-        );
+        assert_eq!("ab".parse::<TraceId>(), Err(IdError::Length { what: "trace_id", want: 32, got: 2 }));
         assert_eq!("0000000000000000".parse::<SpanId>(), Err(IdError::Zero { what: "span_id" }));
         assert_eq!("zz00000000000000".parse::<SpanId>(), Err(IdError::Digit { what: "span_id" }));
         let id: SpanId = "00F067AA0BA902B7".parse().unwrap();

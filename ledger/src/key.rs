@@ -64,9 +64,9 @@ impl SigningKey {
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let text = read_private(path)?;
         let text = std::str::from_utf8(&text).ok();
-        text.and_then(|text| ed25519_dalek::SigningKey::from_pkcs8_pem(text).ok())
-            .map(Self)
-            .ok_or_else(|| KeyError::Format { path: path.to_owned(), what: "an Ed25519 private key in PKCS#8 PEM" })
+        text.and_then(|text| ed25519_dalek::SigningKey::from_pkcs8_pem(text).ok()).map(Self).ok_or_else(
+            || KeyError::Format { path: path.to_owned(), what: "an Ed25519 private key in PKCS#8 PEM" },
+        )
     }
 
     /// Writes a PKCS#8 PEM file with mode 0600; never over an existing file.
@@ -112,8 +112,10 @@ impl StoreSecret {
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let text = read_private(path)?;
         let mut secret = [0; 32];
-        hex::decode_to_slice(text.trim_ascii(), &mut secret)
-            .map_err(|_| KeyError::Format { path: path.to_owned(), what: "a store secret (64 hexadecimal digits)" })?;
+        hex::decode_to_slice(text.trim_ascii(), &mut secret).map_err(|_| KeyError::Format {
+            path: path.to_owned(),
+            what: "a store secret (64 hexadecimal digits)",
+        })?;
         Ok(Self(secret))
     }
 
@@ -179,7 +181,10 @@ mod tests {
         let path = dir.path().join("log.pem");
         write_private(&path, b"hello").unwrap();
         let error = SigningKey::load(&path).unwrap_err();
-        assert!(error.to_string().ends_with("log.pem is not an Ed25519 private key in PKCS#8 PEM"), "{error}");
+        assert!(
+            error.to_string().ends_with("log.pem is not an Ed25519 private key in PKCS#8 PEM"),
+            "{error}"
+        );
         assert!(matches!(StoreSecret::load(&path), Err(KeyError::Format { .. })));
     }
 }

@@ -287,7 +287,8 @@ pub fn verify_consistency(
     }
     let short = ProofError::Length { got: proof.len(), want: proof.len() + 1 };
     let mut hashes = proof.iter();
-    let first = if old.is_power_of_two() { *old_root } else { *hashes.next().ok_or_else(|| short.clone())? };
+    let first =
+        if old.is_power_of_two() { *old_root } else { *hashes.next().ok_or_else(|| short.clone())? };
     let (mut node, mut last) = (old - 1, new - 1);
     while node & 1 == 1 {
         node >>= 1;

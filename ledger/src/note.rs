@@ -109,7 +109,8 @@ impl VerifierKey {
             return Err(malformed(what, "only Ed25519 keys (type 0x01) are supported"));
         };
         let raw: &[u8; 32] = raw.try_into().map_err(|_| malformed(what, "an Ed25519 key has 32 bytes"))?;
-        let public = VerifyingKey::from_bytes(raw).map_err(|_| malformed(what, "not a point on the curve"))?;
+        let public =
+            VerifyingKey::from_bytes(raw).map_err(|_| malformed(what, "not a point on the curve"))?;
         let parsed = Self::new(name, public)?;
         if hex::encode(parsed.id) != id {
             return Err(malformed(what, "the hash does not match name and key"));
@@ -193,8 +194,11 @@ impl SignedNote {
             if signatures.len() == SIGNATURES_MAX {
                 return Err(malformed(what, "more than 100 signatures"));
             }
-            let rest = line.strip_prefix("— ").ok_or(malformed(what, "a signature line does not start with an em dash"))?;
-            let (name, encoded) = rest.split_once(' ').ok_or(malformed(what, "a signature line has no signature"))?;
+            let rest = line
+                .strip_prefix("— ")
+                .ok_or(malformed(what, "a signature line does not start with an em dash"))?;
+            let (name, encoded) =
+                rest.split_once(' ').ok_or(malformed(what, "a signature line has no signature"))?;
             let bytes = BASE64.decode(encoded).map_err(|_| malformed(what, "a signature is not base64"))?;
             let Some((id, signature)) = bytes.split_first_chunk::<4>() else {
                 return Err(malformed(what, "a signature is too short"));
@@ -300,7 +304,8 @@ impl TlogProof {
         if text.len() > 2 * NOTE_BYTES_MAX {
             return Err(malformed(what, "too long"));
         }
-        let (head, checkpoint) = text.split_once("\n\n").ok_or(malformed(what, "no blank line before the checkpoint"))?;
+        let (head, checkpoint) =
+            text.split_once("\n\n").ok_or(malformed(what, "no blank line before the checkpoint"))?;
         let mut lines = head.lines().peekable();
         if lines.next() != Some(Self::HEADER) {
             return Err(malformed(what, "the first line is not c2sp.org/tlog-proof@v1"));
@@ -308,7 +313,8 @@ impl TlogProof {
         if lines.peek().is_some_and(|line| line.starts_with("extra ")) {
             lines.next();
         }
-        let index = lines.next().and_then(|line| line.strip_prefix("index ")).and_then(|index| index.parse().ok());
+        let index =
+            lines.next().and_then(|line| line.strip_prefix("index ")).and_then(|index| index.parse().ok());
         let index = index.ok_or(malformed(what, "no `index` line"))?;
         let mut hashes = Vec::new();
         for line in lines {
@@ -385,7 +391,11 @@ mod tests {
         let (note, key, signer) = signed();
         let cosigned = format!("{note}— witness.example/w {}\n", BASE64.encode([7u8; 76]));
         assert!(Checkpoint::verify(&cosigned, &key).is_ok());
-        let other = VerifierKey::new("ledger.example/test", SigningKey::generate(&SteppingEntropy::starting_at(9)).unwrap().public()).unwrap();
+        let other = VerifierKey::new(
+            "ledger.example/test",
+            SigningKey::generate(&SteppingEntropy::starting_at(9)).unwrap().public(),
+        )
+        .unwrap();
         assert_eq!(
             Checkpoint::verify(&note, &other),
             Err(NoteError::Unsigned { key: "ledger.example/test".into() })

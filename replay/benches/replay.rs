@@ -35,7 +35,8 @@ fn main() {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/policies/v1");
     let policy = Policy::compile(Bundle::load(&policies).unwrap()).unwrap();
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let ledger = Ledger::init(&dir.path().join("ledger"), &InitOptions::new("bench.example"), Arc::new(SystemClock));
+    let ledger =
+        Ledger::init(&dir.path().join("ledger"), &InitOptions::new("bench.example"), Arc::new(SystemClock));
     let ledger = ledger.unwrap();
     for first in (0..ACTIONS).step_by(1000) {
         let records = (first..first + 1000).map(|n| NewRecord::from_event(&event(n)).unwrap()).collect();
@@ -63,8 +64,15 @@ fn main() {
     assert_eq!(decided, inputs.len(), "both decide the same points");
     let (ours, limit) = (rate(&ours, decided), rate(&limit, decided));
     println!("{decided} decision points, policy {} on {threads} threads\n", policy.bundle().name());
-    println!("{:<44} {:>12} {:>12} {:>7}", "pointwise replay from the ledger", "decisions/s", "engine", "ratio");
-    println!("{:<44} {ours:>12.0} {limit:>12.0} {:>6.1}%", "different inputs evaluated once", 100.0 * ours / limit);
+    println!(
+        "{:<44} {:>12} {:>12} {:>7}",
+        "pointwise replay from the ledger", "decisions/s", "engine", "ratio"
+    );
+    println!(
+        "{:<44} {ours:>12.0} {limit:>12.0} {:>6.1}%",
+        "different inputs evaluated once",
+        100.0 * ours / limit
+    );
 }
 
 fn rate(rounds: &[Duration], decided: usize) -> f64 {
@@ -86,9 +94,15 @@ fn inputs(ledger: &Ledger) -> Vec<Value> {
 /// A governed tool call with its outcome; twenty make a trace.
 fn event(number: u32) -> Event {
     let (tool, arguments) = match number % 4 {
-        0 => ("issue_refund", json!({"order_id": format!("ORD-{number}"), "amount_cents": number * 17 % 90_000, "currency": "EUR"})),
+        0 => (
+            "issue_refund",
+            json!({"order_id": format!("ORD-{number}"), "amount_cents": number * 17 % 90_000, "currency": "EUR"}),
+        ),
         1 => ("get_order", json!({"order_id": format!("ORD-{number}")})),
-        2 => ("send_email", json!({"to": format!("user{number}@example.org"), "subject": "Your order", "body": "On its way."})),
+        2 => (
+            "send_email",
+            json!({"to": format!("user{number}@example.org"), "subject": "Your order", "body": "On its way."}),
+        ),
         _ => ("fetch_url", json!({"url": format!("https://docs{}.example.org/page/{number}", number % 7)})),
     };
     let mut asked = Action::new(ActionKind::Tool, tool);
@@ -105,7 +119,8 @@ fn event(number: u32) -> Event {
     event.tenant = Some("harbor".to_owned());
     event.environment = Some("production".to_owned());
     let trust = if number.is_multiple_of(11) { Trust::Unverified } else { Trust::Internal };
-    event.provenance = vec![Provenance { kind: "retrieval".to_owned(), trust, name: None, uri: None, digest: None }];
+    event.provenance =
+        vec![Provenance { kind: "retrieval".to_owned(), trust, name: None, uri: None, digest: None }];
     event.decision = Some(Decision::new(Effect::Allow, AuthorityKind::Policy));
     event.outcome = Some(Outcome::new(Status::Ok));
     event

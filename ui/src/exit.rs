@@ -171,7 +171,8 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
-const FULL: &str = "free some space, then run the command again: what was acknowledged is kept and is not added twice";
+const FULL: &str =
+    "free some space, then run the command again: what was acknowledged is kept and is not added twice";
 
 impl From<LedgerError> for CliError {
     fn from(error: LedgerError) -> Self {
@@ -182,12 +183,14 @@ impl From<LedgerError> for CliError {
             LedgerError::NotEmpty { .. } => {
                 Self::of(Kind::Unusable, &error).hint("name another directory with --ledger DIR")
             }
-            LedgerError::LockExists { .. } => Self::of(Kind::Unusable, &error)
-                .hint("if that ledger is gone on purpose, move the lock file away; otherwise restore the ledger"),
-            LedgerError::Settings { .. } => {
-                Self::of(Kind::Unusable, &error).hint("restore verdict.json from a backup of the ledger directory")
+            LedgerError::LockExists { .. } => Self::of(Kind::Unusable, &error).hint(
+                "if that ledger is gone on purpose, move the lock file away; otherwise restore the ledger",
+            ),
+            LedgerError::Settings { .. } => Self::of(Kind::Unusable, &error)
+                .hint("restore verdict.json from a backup of the ledger directory"),
+            LedgerError::Newer { .. } => {
+                Self::of(Kind::Unusable, &error).hint("use a newer version of verdict")
             }
-            LedgerError::Newer { .. } => Self::of(Kind::Unusable, &error).hint("use a newer version of verdict"),
             LedgerError::OutOfRange { .. } => Self::of(Kind::Unusable, &error),
             LedgerError::Busy { .. } => Self::of(Kind::Environment, &error)
                 .hint("a ledger has one writer: stop the other process, or send events to its HTTP address")
@@ -308,7 +311,9 @@ impl From<ExportError> for CliError {
         match error {
             ExportError::Material(MaterialError::Ledger(error)) => error.into(),
             ExportError::Material(
-                MaterialError::Range { .. } | MaterialError::Trace { .. } | MaterialError::NoCheckpoint { .. },
+                MaterialError::Range { .. }
+                | MaterialError::Trace { .. }
+                | MaterialError::NoCheckpoint { .. },
             )
             | ExportError::KeyName { .. }
             | ExportError::SharedKey
@@ -348,7 +353,8 @@ mod tests {
     fn a_ledger_that_contradicts_its_lock_is_untrusted_and_a_full_disk_is_the_machine() {
         let rolled = CliError::from(LedgerError::RolledBack { have: 3, want: 5 });
         assert_eq!((rolled.kind, rolled.message.contains("3..5")), (Kind::Untrusted, true));
-        let full = CliError::from(AppendError::Storage { detail: "No space left on device".into(), full: true });
+        let full =
+            CliError::from(AppendError::Storage { detail: "No space left on device".into(), full: true });
         assert_eq!(full.kind, Kind::Environment);
         assert!(full.hints.iter().any(|hint| hint.contains("free some space")));
     }

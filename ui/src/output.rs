@@ -25,7 +25,10 @@ impl Output {
     /// Returns the format, if the command can write it.
     pub(crate) fn format(&self, can: &[Format]) -> Result<Format, CliError> {
         let Some(asked) = self.format else {
-            return can.first().copied().ok_or_else(|| CliError::unusable("this command has no output format"));
+            return can
+                .first()
+                .copied()
+                .ok_or_else(|| CliError::unusable("this command has no output format"));
         };
         if can.contains(&asked) {
             return Ok(asked);

@@ -211,7 +211,8 @@ fn patterns(page: &mut Page, diff: &Diff) {
     page.title("What changes");
     for pattern in diff.patterns.iter().take(LIST_ROWS_MAX) {
         let shape = &pattern.shape;
-        let agent = shape.agent.as_deref().map_or_else(String::new, |agent| format!(" by {}", visible(agent)));
+        let agent =
+            shape.agent.as_deref().map_or_else(String::new, |agent| format!(" by {}", visible(agent)));
         let effects = if shape.from == shape.to {
             format!("{} kept", shape.from)
         } else {

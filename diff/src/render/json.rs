@@ -22,8 +22,7 @@ struct Report<'a> {
 /// Writes a diff and its verdict as indented JSON with a final newline.
 pub fn json(diff: &Diff, verdict: &Verdict) -> Result<String, DiffError> {
     let report = Report { schema: SCHEMA, digest: diff.digest, gate: verdict, diff };
-    let mut text =
-        serde_json::to_string_pretty(&report).map_err(|source| DiffError::Canonical { source })?;
+    let mut text = serde_json::to_string_pretty(&report).map_err(|source| DiffError::Canonical { source })?;
     text.push('\n');
     Ok(text)
 }

@@ -17,8 +17,15 @@ const NAME_COLUMNS_MAX: usize = 120;
 
 /// Writes a diff and its verdict as GitHub-flavoured Markdown of at most [`MAX_BYTES`] bytes.
 pub fn markdown(diff: &Diff, verdict: &Verdict) -> String {
-    let sections =
-        [head(diff, verdict), classes(diff), matrix(diff), patterns(diff), rules(diff), limits(diff), foot(diff)];
+    let sections = [
+        head(diff, verdict),
+        classes(diff),
+        matrix(diff),
+        patterns(diff),
+        rules(diff),
+        limits(diff),
+        foot(diff),
+    ];
     let text = sections.iter().filter(|section| !section.is_empty()).cloned().collect::<Vec<_>>().join("\n");
     // Seven sections of at most SECTION_BYTES_MAX rows and a few fixed lines stay below the limit.
     debug_assert!(text.len() <= MAX_BYTES, "a section has outgrown its share");
@@ -101,7 +108,8 @@ fn head(diff: &Diff, verdict: &Verdict) -> String {
 }
 
 fn classes(diff: &Diff) -> String {
-    let mut out = "| class | points | ran | agents | tenants | traces | cost of what ran | last seen |\n".to_owned();
+    let mut out =
+        "| class | points | ran | agents | tenants | traces | cost of what ran | last seen |\n".to_owned();
     out.push_str("|---|--:|--:|--:|--:|--:|--:|---|\n");
     for class in Class::ALL {
         let weight = diff.weight(class);
@@ -140,9 +148,10 @@ fn patterns(diff: &Diff) -> String {
     if diff.patterns.is_empty() {
         return String::new();
     }
-    let mut out = "### What changes\n\n| class | times | action | agent | effect | because of | smallest example |\n\
+    let mut out =
+        "### What changes\n\n| class | times | action | agent | effect | because of | smallest example |\n\
                    |---|--:|---|---|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     let lines = diff.patterns.iter().map(|pattern| {
         let shape = &pattern.shape;
         format!(

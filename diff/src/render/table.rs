@@ -58,7 +58,8 @@ impl Table {
     fn line(&self, row: &[String], widths: &[usize]) -> String {
         let mut out = String::new();
         for (index, ((cell, width), align)) in row.iter().zip(widths).zip(&self.align).enumerate() {
-            let cell = if *align == Align::LeftKeepEnd { clip_start(cell, *width) } else { clip(cell, *width) };
+            let cell =
+                if *align == Align::LeftKeepEnd { clip_start(cell, *width) } else { clip(cell, *width) };
             let pad = " ".repeat(width.saturating_sub(columns(&cell)));
             if index > 0 {
                 out.push_str(&" ".repeat(GAP));

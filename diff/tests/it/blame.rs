@@ -9,14 +9,14 @@ use verdict_replay::run::Answer;
 use super::support::{decided, finding, obliging, point, recorded, run, unknown};
 
 fn only(from: Answer, to: Answer) -> (Class, Vec<(String, Role)>) {
-    let diff =
-        compare(&run("1", vec![(point(1, "t"), from)]), &run("2", vec![(point(1, "t"), to)])).unwrap();
+    let diff = compare(&run("1", vec![(point(1, "t"), from)]), &run("2", vec![(point(1, "t"), to)])).unwrap();
     let Some(Change { class, blame, .. }) = diff.changes.into_iter().next() else {
         return (Class::Unchanged, Vec::new());
     };
     (class, blame.into_iter().map(told).collect())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is mapped over owned items")]
 fn told(blame: Blame) -> (String, Role) {
     (blame.cause.label().to_owned(), blame.role)
 }
@@ -87,8 +87,10 @@ fn what_cannot_be_evaluated_is_unknown_even_when_an_engine_error_looks_like_a_bl
 
 #[test]
 fn the_table_of_causes_counts_points_once_and_picks_the_smallest_input() {
-    let points = |answer: &dyn Fn() -> Answer| (1..=4).map(|key| (point(key, "t"), answer())).collect::<Vec<_>>();
-    let from = run("1", points(&|| policy(&[("limit", Block), ("limit", RequireApproval), ("allowed", Allow)])));
+    let points =
+        |answer: &dyn Fn() -> Answer| (1..=4).map(|key| (point(key, "t"), answer())).collect::<Vec<_>>();
+    let from =
+        run("1", points(&|| policy(&[("limit", Block), ("limit", RequireApproval), ("allowed", Allow)])));
     let to = run("2", points(&|| policy(&[("allowed", Allow)])));
     let diff = compare(&from, &to).unwrap();
     assert_eq!(diff.rules.len(), 1);

@@ -8,8 +8,7 @@ use verdict_replay::run::Answer;
 use super::support::{bundle, decided, everything, finding, point, recorded, run, unknown};
 
 fn one(from: Answer, to: Answer, gate: &str) -> Outcome {
-    let diff =
-        compare(&run("1", vec![(point(1, "t"), from)]), &run("2", vec![(point(1, "t"), to)])).unwrap();
+    let diff = compare(&run("1", vec![(point(1, "t"), from)]), &run("2", vec![(point(1, "t"), to)])).unwrap();
     Gate::parse(gate).unwrap().judge(&diff).outcome
 }
 
@@ -27,7 +26,10 @@ fn by_default_loosening_and_lost_coverage_fail_and_tightening_warns() {
     assert_eq!(one(allow(), unknown("missing_input", &[]), ""), Outcome::Fail);
     assert_eq!(one(allow(), block(), ""), Outcome::Warn);
     assert_eq!(one(allow(), allow(), ""), Outcome::Pass);
-    assert_eq!([Outcome::Pass, Outcome::Warn, Outcome::Fail, Outcome::Untrusted].map(Outcome::exit_code), [0, 0, 1, 3]);
+    assert_eq!(
+        [Outcome::Pass, Outcome::Warn, Outcome::Fail, Outcome::Untrusted].map(Outcome::exit_code),
+        [0, 0, 1, 3]
+    );
 }
 
 #[test]
@@ -48,21 +50,19 @@ fn a_bundle_that_does_not_reproduce_its_decisions_is_not_trusted_whatever_the_ga
         point
     };
     let judge = |recorded| {
-        let diff = compare(
-            &run("1", vec![(recorded, allow())]),
-            &run("2", vec![]),
-        );
+        let diff = compare(&run("1", vec![(recorded, allow())]), &run("2", vec![]));
         assert!(diff.is_err());
     };
     judge(point(Block, &[]));
-    for (recorded, trusted) in
-        [(point(Block, &[]), false), (point(Allow, &["z"]), false), (point(Allow, &["a"]), true), (point(Allow, &[]), true)]
-    {
-        let diff = compare(
-            &run("1", vec![(recorded.clone(), allow())]),
-            &run("2", vec![(recorded, allow())]),
-        )
-        .unwrap();
+    for (recorded, trusted) in [
+        (point(Block, &[]), false),
+        (point(Allow, &["z"]), false),
+        (point(Allow, &["a"]), true),
+        (point(Allow, &[]), true),
+    ] {
+        let diff =
+            compare(&run("1", vec![(recorded.clone(), allow())]), &run("2", vec![(recorded, allow())]))
+                .unwrap();
         let verdict = Gate::parse("[classes]\nloosened = \"ignore\"").unwrap().judge(&diff);
         assert_eq!(verdict.outcome, if trusted { Outcome::Pass } else { Outcome::Untrusted });
         assert_eq!(verdict.distrust.is_empty(), trusted);
@@ -78,7 +78,8 @@ fn a_bundle_that_does_not_reproduce_its_decisions_is_not_trusted_whatever_the_ga
 fn every_measure_is_reported() {
     let (from, to) = everything();
     let verdict = Gate::default().judge(&compare(&from, &to).unwrap());
-    let points: Vec<_> = verdict.checks.iter().map(|check| (check.measure.as_str(), check.points, check.fired)).collect();
+    let points: Vec<_> =
+        verdict.checks.iter().map(|check| (check.measure.as_str(), check.points, check.fired)).collect();
     assert_eq!(
         points,
         [

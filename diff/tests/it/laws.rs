@@ -26,7 +26,8 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 fn runs() -> impl Strategy<Value = (Run, Run)> {
     let name = proptest::sample::select(vec!["issue_refund", "send_email", "日本\u{202e}|`<b>@x"]);
-    let record = proptest::option::of((effect(), proptest::sample::select(vec![vec![], vec!["a"], vec!["b", "c"]])));
+    let record =
+        proptest::option::of((effect(), proptest::sample::select(vec![vec![], vec!["a"], vec!["b", "c"]])));
     proptest::collection::vec((name, record, answer(), answer()), 0..30).prop_map(|rows| {
         let (mut from, mut to) = (Vec::new(), Vec::new());
         for (index, (name, record, before, after)) in rows.into_iter().enumerate() {

@@ -17,7 +17,10 @@ fn another_ledger_range_root_or_schema_is_refused() {
     assert!(matches!(refused(|run| run.header.end_seq = 7), DiffError::DifferentRange { to_end: 7, .. }));
     assert!(matches!(refused(|run| run.header.first_seq = 7), DiffError::DifferentRange { to_first: 7, .. }));
     assert!(matches!(refused(|run| run.header.root.push('0')), DiffError::DifferentRoot { .. }));
-    assert!(matches!(refused(|run| run.header.input_schema.push('x')), DiffError::DifferentInputSchema { .. }));
+    assert!(matches!(
+        refused(|run| run.header.input_schema.push('x')),
+        DiffError::DifferentInputSchema { .. }
+    ));
 }
 
 #[test]

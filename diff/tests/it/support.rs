@@ -6,7 +6,11 @@ use verdict_replay::policy::{Decision, EngineId, Finding, RuleRef};
 use verdict_replay::run::{Answer, Point, Recorded, Replayed, Run, RunHeader, Semantics};
 
 pub(crate) fn rule(id: &str) -> RuleRef {
-    RuleRef { id: id.to_owned(), file: Some(format!("policy/{}.rego", id.split('.').next().unwrap())), line: Some(7) }
+    RuleRef {
+        id: id.to_owned(),
+        file: Some(format!("policy/{}.rego", id.split('.').next().unwrap())),
+        line: Some(7),
+    }
 }
 
 pub(crate) fn finding(id: &str, effect: Effect) -> Finding {
@@ -14,7 +18,8 @@ pub(crate) fn finding(id: &str, effect: Effect) -> Finding {
 }
 
 pub(crate) fn obliging(id: &str, effect: Effect, kind: &str) -> Finding {
-    let obligation = Obligation { kind: kind.to_owned(), params: [("role".to_owned(), "finance".to_owned())].into() };
+    let obligation =
+        Obligation { kind: kind.to_owned(), params: [("role".to_owned(), "finance".to_owned())].into() };
     Finding { obligations: vec![obligation], ..finding(id, effect) }
 }
 
@@ -22,8 +27,11 @@ pub(crate) fn obliging(id: &str, effect: Effect, kind: &str) -> Finding {
 pub(crate) fn decided(default: Effect, mut findings: Vec<Finding>) -> Answer {
     findings.sort();
     let effect = findings.iter().map(|finding| finding.effect).max().unwrap_or(default);
-    let mut rules: Vec<RuleRef> =
-        findings.iter().filter(|finding| finding.effect == effect).map(|finding| finding.rule.clone()).collect();
+    let mut rules: Vec<RuleRef> = findings
+        .iter()
+        .filter(|finding| finding.effect == effect)
+        .map(|finding| finding.rule.clone())
+        .collect();
     rules.dedup();
     let mut obligations: Vec<Obligation> =
         findings.iter().flat_map(|finding| finding.obligations.clone()).collect();
@@ -56,6 +64,7 @@ pub(crate) fn point(key: u64, name: &str) -> Point {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "callers set an optional member")]
 pub(crate) fn recorded(effect: Effect, rules: &[&str], bundle: Option<Digest>) -> Option<Recorded> {
     Some(Recorded {
         effect,
@@ -115,8 +124,16 @@ pub(crate) fn everything() -> (Run, Run) {
         mail.tenant = Some("acme".to_owned());
         let mut loop_call = point(10, "get_service_status");
         loop_call.outcome = None;
-        vec![refund, point(4, "issue_refund"), point(6, "issue_refund"), mail, loop_call, point(12, "run_sql"),
-             point(14, "search_docs"), point(16, "restart_service")]
+        vec![
+            refund,
+            point(4, "issue_refund"),
+            point(6, "issue_refund"),
+            mail,
+            loop_call,
+            point(12, "run_sql"),
+            point(14, "search_docs"),
+            point(16, "restart_service"),
+        ]
     };
     let allow = |id: &str| finding(id, Allow);
     let from = vec![

@@ -170,11 +170,7 @@ impl Content<'_> {
     }
 
     /// Every entry is in the tree that the checkpoint signs; a range is complete.
-    fn inclusion(
-        &self,
-        checkpoint: Option<&Checkpoint>,
-        facts: Option<&[Facts]>,
-    ) -> Checked {
+    fn inclusion(&self, checkpoint: Option<&Checkpoint>, facts: Option<&[Facts]>) -> Checked {
         // Without the log's signature the proofs still hold against the root that the exporter signed.
         let claimed;
         let checkpoint = if let Some(checkpoint) = checkpoint {

@@ -36,11 +36,7 @@ pub(crate) fn subject_of(entry: &Facts) -> Option<Digest> {
 }
 
 /// Every policy that is said to be here is here, whole, under the digest of its content; no other is.
-pub(crate) fn check(
-    files: &Files,
-    predicate: &Predicate,
-    facts: Option<&[Facts]>,
-) -> Checked {
+pub(crate) fn check(files: &Files, predicate: &Predicate, facts: Option<&[Facts]>) -> Checked {
     let mut here: BTreeMap<String, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
     for (name, content) in files {
         let Some(rest) = name.strip_prefix(POLICY) else { continue };

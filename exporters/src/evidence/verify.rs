@@ -233,10 +233,7 @@ impl<'a> Bundle<'a> {
     }
 
     /// The envelope is in its one form, signed by a key of the verifier's, over a statement that is one of ours.
-    fn signature(
-        &self,
-        keys: &[VerifierKey],
-    ) -> (Option<(Envelope, Statement)>, Checked) {
+    fn signature(&self, keys: &[VerifierKey]) -> (Option<(Envelope, Statement)>, Checked) {
         let fail = |why: String| Err(Fault::failed(ENVELOPE, why));
         let Some(member) = self.member(ENVELOPE) else {
             return (None, fail("is missing: the bundle is not signed".to_owned()));

@@ -28,7 +28,7 @@ fn run(command: &mut Command) -> Option<(bool, String)> {
             Some((out.status.success(), String::from_utf8_lossy(&said).into_owned()))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            skipped(&format!("{:?} is not installed", command.get_program()));
+            skipped(&format!("{} is not installed", command.get_program().display()));
             None
         }
         Err(error) => panic!("{command:?}: {error}"),

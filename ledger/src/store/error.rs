@@ -77,7 +77,9 @@ pub enum LedgerError {
         want: u64,
     },
     /// The database does not have the root that was acknowledged.
-    #[error("the ledger was rewritten: the root of its first {size} entries is {got}, acknowledged was {want}")]
+    #[error(
+        "the ledger was rewritten: the root of its first {size} entries is {got}, acknowledged was {want}"
+    )]
     Forked {
         /// Acknowledged size.
         size: u64,
@@ -130,7 +132,10 @@ impl LedgerError {
     pub const fn is_untrusted(&self) -> bool {
         matches!(
             self,
-            Self::LockMissing { .. } | Self::LockDamaged { .. } | Self::RolledBack { .. } | Self::Forked { .. }
+            Self::LockMissing { .. }
+                | Self::LockDamaged { .. }
+                | Self::RolledBack { .. }
+                | Self::Forked { .. }
         )
     }
 }
@@ -149,7 +154,9 @@ pub enum AppendError {
         max: usize,
     },
     /// A record that does not fit into an entry.
-    #[error("record {index} (`{id}`) takes {bytes} bytes without its disclosed members, more than the limit of {max}")]
+    #[error(
+        "record {index} (`{id}`) takes {bytes} bytes without its disclosed members, more than the limit of {max}"
+    )]
     TooLarge {
         /// Place in the batch.
         index: usize,

@@ -1,8 +1,8 @@
 //! Column families, their options, and the encoding of their keys.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options,
-    SliceTransform, WriteBatch,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
+    Options, SliceTransform, WriteBatch,
 };
 
 use super::error::LedgerError;

@@ -109,10 +109,15 @@ impl Layout {
     pub(super) fn read_settings(&self) -> Result<Settings, LedgerError> {
         let path = self.settings();
         let bytes = fs::read(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => LedgerError::NotALedger { path: self.dir.clone() },
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                LedgerError::NotALedger { path: self.dir.clone() }
+            }
             _ => LedgerError::Io { path: path.clone(), source },
         })?;
-        let bad = |error: serde_json::Error| LedgerError::Settings { path: path.clone(), detail: error.to_string() };
+        let bad = |error: serde_json::Error| LedgerError::Settings {
+            path: path.clone(),
+            detail: error.to_string(),
+        };
         // The format is read first: a newer one may have other members.
         let Format { format } = serde_json::from_slice(&bytes).map_err(bad)?;
         if format > FORMAT {

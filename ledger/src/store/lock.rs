@@ -64,7 +64,13 @@ impl LockFile {
             io::ErrorKind::AlreadyExists => LedgerError::LockExists { path: path.to_owned() },
             _ => LedgerError::Io { path: path.to_owned(), source },
         };
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).map_err(io_error)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(io_error)?;
         file.set_len(2 * SLOT_BYTES).map_err(io_error)?;
         let lock = Self { file, path: path.to_owned() };
         lock.write(state).map_err(io_error)?;
@@ -77,10 +83,11 @@ impl LockFile {
 
     /// Opens the file and reads the newer whole slot.
     pub(super) fn open(path: &Path, write: bool) -> Result<(Self, LockState), LedgerError> {
-        let file = OpenOptions::new().read(true).write(write).open(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => LedgerError::LockMissing { path: path.to_owned() },
-            _ => LedgerError::Io { path: path.to_owned(), source },
-        })?;
+        let file =
+            OpenOptions::new().read(true).write(write).open(path).map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => LedgerError::LockMissing { path: path.to_owned() },
+                _ => LedgerError::Io { path: path.to_owned(), source },
+            })?;
         let lock = Self { file, path: path.to_owned() };
         let newest = [0, 1].into_iter().filter_map(|slot| lock.slot(slot)).max_by_key(|state| state.counter);
         match newest {

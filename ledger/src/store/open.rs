@@ -165,7 +165,9 @@ fn lock_path(layout: &Layout, settings: &Settings, options: &OpenOptions) -> Pat
 
 fn open_error(error: rocksdb::Error, layout: &Layout) -> LedgerError {
     let text = error.to_string();
-    if text.contains("LOCK") && (text.contains("lock hold") || text.contains("Resource temporarily unavailable")) {
+    if text.contains("LOCK")
+        && (text.contains("lock hold") || text.contains("Resource temporarily unavailable"))
+    {
         return LedgerError::Busy { path: layout.dir().to_owned() };
     }
     match error.kind() {
@@ -214,7 +216,8 @@ struct Parts {
 impl Parts {
     /// Checks that the lock is this ledger's.
     fn check_lock(&self) -> Result<(), LedgerError> {
-        let ours = self.lock_state.origin == self.settings.origin && self.lock_state.uuid == self.settings.uuid;
+        let ours =
+            self.lock_state.origin == self.settings.origin && self.lock_state.uuid == self.settings.uuid;
         if ours {
             return Ok(());
         }
@@ -282,7 +285,8 @@ impl Parts {
         let (prev, last_ts_ns) = self.check_tail(&db, stored)?;
         let frontier = Frontier::load(&StoredNodes::new(&db)?, stored)?;
         let head = Arc::new(RwLock::new(Head { size: stored, root: frontier.root() }));
-        let sealer = Arc::new(Sealer::new(Arc::clone(&db), &self.settings.origin, &secret, Arc::clone(entropy)));
+        let sealer =
+            Arc::new(Sealer::new(Arc::clone(&db), &self.settings.origin, &secret, Arc::clone(entropy)));
         let signed = self.lock_state.checkpoint.as_deref().map(|note| Checkpoint::verify(note, &verifier));
         let last_checkpoint_size = signed.transpose()?.map_or(0, |checkpoint| checkpoint.size);
         let writer = Writer {
@@ -349,7 +353,8 @@ pub(super) struct SecondaryDir(PathBuf);
 impl SecondaryDir {
     fn create() -> Result<Self, LedgerError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let name = format!("verdict-reader-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("verdict-reader-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         match fs::create_dir_all(&path) {
             Ok(()) => Ok(Self(path)),

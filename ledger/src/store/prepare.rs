@@ -103,7 +103,8 @@ fn prepare_record(
         .map_err(|source| AppendError::Disclosure { index, id: id.clone(), source })?;
     let body = canon::entry_bytes(&Value::Object(body)).map_err(canon)?;
 
-    let stream_bytes = record.stream.as_ref().map_or(0, |stream| 2 * (stream.id.len() + stream.seq.len()) + 32);
+    let stream_bytes =
+        record.stream.as_ref().map_or(0, |stream| 2 * (stream.id.len() + stream.seq.len()) + 32);
     let max = ENTRY_BYTES_MAX
         .saturating_sub(ENVELOPE_BYTES_MAX + 2 * origin.len() + 2 * record.kind.len() + stream_bytes);
     if body.len() > max {

@@ -47,7 +47,8 @@ impl Nodes for StoredNodes<'_> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(families::tile_key(stored_level, first + count));
         let start = families::tile_key(stored_level, first);
-        let rows = self.db.iterator_cf_opt(self.tiles, options, IteratorMode::From(&start, Direction::Forward));
+        let rows =
+            self.db.iterator_cf_opt(self.tiles, options, IteratorMode::From(&start, Direction::Forward));
         let mut subtree = merkle::Frontier::default();
         for (row, index) in rows.zip(first..) {
             let (key, value) = row?;
@@ -86,7 +87,8 @@ impl Ledger {
         // A full scan must not evict what queries need.
         options.fill_cache(false);
         let start = range.start.to_be_bytes();
-        let rows = self.inner.db.iterator_cf_opt(family, options, IteratorMode::From(&start, Direction::Forward));
+        let rows =
+            self.inner.db.iterator_cf_opt(family, options, IteratorMode::From(&start, Direction::Forward));
         let mut rows = rows.fuse();
         let mut next = range.start;
         Box::new(std::iter::from_fn(move || {
@@ -96,7 +98,9 @@ impl Ledger {
             let want = next;
             next += 1;
             Some(match rows.next() {
-                Some(Ok((key, value))) if families::seq_of_key(&key) == Some(want) => Ok((want, value.into_vec())),
+                Some(Ok((key, value))) if families::seq_of_key(&key) == Some(want) => {
+                    Ok((want, value.into_vec()))
+                }
                 Some(Err(error)) => {
                     next = end;
                     Err(LedgerError::Database(error))
@@ -165,7 +169,8 @@ impl Ledger {
         let ts_ns = view.ts_ns().ok_or_else(|| damaged("it has no valid time".to_owned()))?;
         let kind = view.kind.into_owned();
         let (event, body) = if kind == ACTION_REPORTED {
-            let event = serde_json::from_value(Value::Object(merged.body)).map_err(|error| damaged(error.to_string()))?;
+            let event = serde_json::from_value(Value::Object(merged.body))
+                .map_err(|error| damaged(error.to_string()))?;
             (Some(Box::new(event)), Map::new())
         } else {
             (None, merged.body)
@@ -288,7 +293,8 @@ impl Ledger {
 
     /// Returns a raw body or an archive by its digest.
     pub fn blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, LedgerError> {
-        let Some(packed) = self.inner.db.get_pinned_cf(family(&self.inner.db, families::BLOBS)?, digest.0)? else {
+        let Some(packed) = self.inner.db.get_pinned_cf(family(&self.inner.db, families::BLOBS)?, digest.0)?
+        else {
             return Ok(None);
         };
         unpack_blob(digest, &packed).map(Some)

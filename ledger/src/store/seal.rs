@@ -111,7 +111,12 @@ impl Sealer {
     }
 
     /// Encrypts a disclosure for a subject.
-    pub(super) fn seal(&self, subject: Subject, digest: [u8; 32], encoded: &str) -> Result<Sealed, SealError> {
+    pub(super) fn seal(
+        &self,
+        subject: Subject,
+        digest: [u8; 32],
+        encoded: &str,
+    ) -> Result<Sealed, SealError> {
         let key = self.key_for(subject)?;
         let mut nonce = [0; 12];
         self.entropy.fill(&mut nonce)?;
@@ -175,8 +180,9 @@ impl Sealer {
         self.entropy.fill(&mut key)?;
         self.entropy.fill(&mut nonce)?;
         let payload = Payload { msg: &key, aad: &self.associated(&subject) };
-        let wrapped =
-            cipher(&self.wrapping_key).encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError::Encrypt)?;
+        let wrapped = cipher(&self.wrapping_key)
+            .encrypt(&Nonce::from(nonce), payload)
+            .map_err(|_| SealError::Encrypt)?;
         let row = codec::encode(&DataKeyRow { nonce, wrapped });
         keys.insert(subject, DataKey { key, unwritten: Some(row) });
         Ok(key)
@@ -198,7 +204,9 @@ impl Sealer {
     }
 
     fn unwrap(&self, subject: Subject) -> Result<Option<[u8; 32]>, LedgerError> {
-        let Some(row) = self.db.get_pinned_cf(family(&self.db, DATA_KEYS)?, subject)? else { return Ok(None) };
+        let Some(row) = self.db.get_pinned_cf(family(&self.db, DATA_KEYS)?, subject)? else {
+            return Ok(None);
+        };
         let row: DataKeyRow = codec::decode(DATA_KEYS, &row)?;
         let payload = Payload { msg: &row.wrapped, aad: &self.associated(&subject) };
         let key = cipher(&self.wrapping_key).decrypt(&Nonce::from(row.nonce), payload).ok();

@@ -110,7 +110,11 @@ impl Ledger {
             report.fail(None, "tree", format!("root is {}, expected {}", scan.frontier.root(), head.root));
         }
         for (size, _) in std::mem::take(&mut scan.checkpoints) {
-            report.fail(Some(size), "checkpoint", format!("checkpoint of size {size} lies beyond what can be read"));
+            report.fail(
+                Some(size),
+                "checkpoint",
+                format!("checkpoint of size {size} lies beyond what can be read"),
+            );
         }
         self.check_lock(&scan, complete, &mut report);
         self.check_disclosures(head, &mut report)?;
@@ -147,7 +151,8 @@ impl Ledger {
                 }
             };
             let parts = key.split_first_chunk::<8>();
-            let Some((seq, digest)) = parts.and_then(|(seq, rest)| Some((*seq, <[u8; 32]>::try_from(rest).ok()?)))
+            let Some((seq, digest)) =
+                parts.and_then(|(seq, rest)| Some((*seq, <[u8; 32]>::try_from(rest).ok()?)))
             else {
                 report.fail(None, "disclosure", "a key is not position and digest");
                 continue;
@@ -157,17 +162,26 @@ impl Ledger {
                 continue;
             }
             if current.as_ref().is_none_or(|(held, _)| *held != seq) {
-                let digests = self.entry(seq).ok().flatten().map(|entry| committed(&entry)).unwrap_or_default();
+                let digests =
+                    self.entry(seq).ok().flatten().map(|entry| committed(&entry)).unwrap_or_default();
                 current = Some((seq, digests));
             }
             report.disclosures += 1;
             if !current.as_ref().is_some_and(|(_, digests)| digests.contains(&digest)) {
-                report.fail(Some(seq), "disclosure", "the entry does not commit to a disclosure that is stored for it");
+                report.fail(
+                    Some(seq),
+                    "disclosure",
+                    "the entry does not commit to a disclosure that is stored for it",
+                );
                 continue;
             }
             match self.inner.sealer.open(&digest, &value) {
                 Ok(Some(encoded)) if disclosure::raw_digest(&encoded) != digest => {
-                    report.fail(Some(seq), "disclosure", "a value does not have the digest that the entry commits to");
+                    report.fail(
+                        Some(seq),
+                        "disclosure",
+                        "a value does not have the digest that the entry commits to",
+                    );
                 }
                 Ok(_) => {}
                 Err(error) => report.fail(Some(seq), "disclosure", error.to_string()),
@@ -182,9 +196,10 @@ impl Ledger {
             match row {
                 Ok((key, packed)) => {
                     report.blobs += 1;
-                    let checked = <[u8; 32]>::try_from(&*key)
-                        .map_err(|_| "a key is not a digest".to_owned())
-                        .and_then(|key| unpack_blob(&Digest(key), &packed).map_err(|error| error.to_string()));
+                    let checked =
+                        <[u8; 32]>::try_from(&*key).map_err(|_| "a key is not a digest".to_owned()).and_then(
+                            |key| unpack_blob(&Digest(key), &packed).map_err(|error| error.to_string()),
+                        );
                     if let Err(detail) = checked {
                         report.fail(None, "blob", detail);
                     }
@@ -229,9 +244,15 @@ impl<'a> Scan<'a> {
                     (Some(size), Ok(note)) if size <= head.size => {
                         checkpoints.insert(size, note);
                     }
-                    (Some(size), Ok(_)) if !ledger.is_writer() => tracing::debug!(size, "newer than this reader"),
+                    (Some(size), Ok(_)) if !ledger.is_writer() => {
+                        tracing::debug!(size, "newer than this reader");
+                    }
                     (Some(size), Ok(_)) => {
-                        report.fail(Some(size), "checkpoint", format!("signs {size} entries, more than there are"));
+                        report.fail(
+                            Some(size),
+                            "checkpoint",
+                            format!("signs {size} entries, more than there are"),
+                        );
                     }
                     _ => report.fail(None, "checkpoint", "a row is not a checkpoint"),
                 },

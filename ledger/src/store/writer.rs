@@ -106,7 +106,10 @@ pub(super) struct Writer {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer").field("origin", &self.origin).field("size", &self.frontier.size()).finish_non_exhaustive()
+        f.debug_struct("Writer")
+            .field("origin", &self.origin)
+            .field("size", &self.frontier.size())
+            .finish_non_exhaustive()
     }
 }
 
@@ -198,7 +201,11 @@ impl Writer {
     }
 
     /// Writes a group and makes it durable; on success readers see it.
-    fn write(&mut self, batches: &[Box<PreparedBatch>], flusher: &LockFlusher) -> Result<Vec<Receipt>, AppendError> {
+    fn write(
+        &mut self,
+        batches: &[Box<PreparedBatch>],
+        flusher: &LockFlusher,
+    ) -> Result<Vec<Receipt>, AppendError> {
         self.check_poisoned()?;
         let mut group = Group::new(self);
         let db = Arc::clone(&self.db);
@@ -258,11 +265,13 @@ impl Writer {
             self.lock_state.checkpoint = Some(note.clone());
             self.level_lock()?;
             let db = Arc::clone(&self.db);
-            let stored = family(&db, CHECKPOINTS).map_err(|error| error.to_string()).and_then(|checkpoints| {
-                let mut durable = WriteOptions::default();
-                durable.set_sync(true);
-                db.put_cf_opt(checkpoints, size.to_be_bytes(), note, &durable).map_err(|error| error.to_string())
-            });
+            let stored =
+                family(&db, CHECKPOINTS).map_err(|error| error.to_string()).and_then(|checkpoints| {
+                    let mut durable = WriteOptions::default();
+                    durable.set_sync(true);
+                    db.put_cf_opt(checkpoints, size.to_be_bytes(), note, &durable)
+                        .map_err(|error| error.to_string())
+                });
             if let Err(detail) = stored {
                 return Err(self.poison(&detail, is_full(&detail)));
             }
@@ -311,7 +320,9 @@ impl Writer {
 }
 
 fn is_full(text: &str) -> bool {
-    text.contains("No space left on device") || text.contains("Disk quota exceeded") || text.contains("File too large")
+    text.contains("No space left on device")
+        || text.contains("Disk quota exceeded")
+        || text.contains("File too large")
 }
 
 /// One group commit while it is being built; the writer's own state changes only when it is durable.
@@ -392,7 +403,12 @@ impl<'a> Group<'a> {
     }
 
     /// Finds an entry with the same id and content; also tells whether the id is there at all.
-    fn find(&self, db: &DB, families: Families<'_>, record: &Prepared) -> Result<(Option<u64>, bool), LedgerError> {
+    fn find(
+        &self,
+        db: &DB,
+        families: Families<'_>,
+        record: &Prepared,
+    ) -> Result<(Option<u64>, bool), LedgerError> {
         if let Some(seq) = self.ids.get(&(record.id, record.content)) {
             return Ok((Some(*seq), true));
         }
@@ -452,8 +468,11 @@ impl<'a> Group<'a> {
                 batch.put_cf(families.trace_starts, seq.to_be_bytes(), trace.0);
             }
         }
-        let texts =
-            [(families.by_agent, &record.agent), (families.by_tool, &record.tool), (families.by_effect, &record.effect)];
+        let texts = [
+            (families.by_agent, &record.agent),
+            (families.by_tool, &record.tool),
+            (families.by_effect, &record.effect),
+        ];
         for (family, text) in texts {
             if let Some(text) = text {
                 families::put_mark(batch, family, families::text_key(text, seq));

@@ -1,5 +1,5 @@
 //! The ledger as its users see it: appended, reopened, cut, rolled back, rewritten, read while written.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests stop at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,8 +36,10 @@ impl Bench {
     }
 
     pub(crate) fn init(&self) -> Ledger {
-        let options =
-            InitOptions { entropy: Arc::new(SteppingEntropy::default()), ..InitOptions::new("ledger.example/test") };
+        let options = InitOptions {
+            entropy: Arc::new(SteppingEntropy::default()),
+            ..InitOptions::new("ledger.example/test")
+        };
         Ledger::init(&self.path(), &options, Arc::clone(&self.clock)).unwrap()
     }
 
@@ -68,7 +70,8 @@ fn copy_dir(from: &Path, to: &Path) {
 }
 
 pub(crate) fn event(number: u32) -> Event {
-    let mut action = Action::new(ActionKind::Tool, if number % 2 == 0 { "issue_refund" } else { "get_order" });
+    let mut action =
+        Action::new(ActionKind::Tool, if number.is_multiple_of(2) { "issue_refund" } else { "get_order" });
     action.arguments = Some(json!({"amount_cents": number, "note": "for a customer"}));
     let mut event = Event::new(format!("event-{number}"), action);
     event.trace_id = Some(trace(number / 4));
@@ -76,7 +79,7 @@ pub(crate) fn event(number: u32) -> Event {
     event.agent = Some(Agent::named("support-agent"));
     event.user = Some(format!("user-{}@example.org", number % 3));
     event.tenant = Some("harbor".to_owned());
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         event.decision = Some(Decision::new(Effect::Allow, AuthorityKind::Policy));
     }
     event.attributes = json!({"double": 0.1, "text": "x"}).as_object().unwrap().clone();
@@ -107,7 +110,10 @@ fn what_is_appended_is_read_back_after_reopening() {
     let bench = Bench::new();
     let ledger = bench.init();
     let receipt = append(&ledger, 0..10);
-    assert_eq!(receipt, Receipt { seqs: (1..=10).collect(), appended: 10, duplicates: 0, conflicts: 0, size: 11 });
+    assert_eq!(
+        receipt,
+        Receipt { seqs: (1..=10).collect(), appended: 10, duplicates: 0, conflicts: 0, size: 11 }
+    );
     drop(ledger);
 
     let ledger = bench.open().unwrap();
@@ -133,11 +139,17 @@ fn personal_values_are_not_in_the_entry_bytes_nor_in_the_files() {
     for secret in ["example.org", "amount_cents", "for a customer"] {
         assert!(!entry.contains(secret), "{entry}");
     }
-    assert!(entry.contains("support-agent") && entry.contains("issue_refund"), "what is needed to find it is");
+    assert!(
+        entry.contains("support-agent") && entry.contains("issue_refund"),
+        "what is needed to find it is"
+    );
     drop(ledger);
     for file in fs::read_dir(bench.path().join("db")).unwrap() {
         let bytes = fs::read(file.unwrap().path()).unwrap();
-        assert!(!bytes.windows(11).any(|window| window == b"example.org"), "personal data in clear on the disk");
+        assert!(
+            !bytes.windows(11).any(|window| window == b"example.org"),
+            "personal data in clear on the disk"
+        );
     }
 }
 
@@ -290,7 +302,10 @@ fn a_missing_or_foreign_lock_is_refused() {
     assert!(matches!(bench.open(), Err(LedgerError::LockMissing { .. })));
 
     let other = Bench::new();
-    let options = InitOptions { entropy: Arc::new(SteppingEntropy::starting_at(5)), ..InitOptions::new("other.example") };
+    let options = InitOptions {
+        entropy: Arc::new(SteppingEntropy::starting_at(5)),
+        ..InitOptions::new("other.example")
+    };
     drop(Ledger::init(&other.path(), &options, Arc::clone(&other.clock)).unwrap());
     fs::copy(other.lock(), bench.lock()).unwrap();
     assert!(matches!(bench.open(), Err(LedgerError::LockDamaged { .. })));
@@ -328,7 +343,8 @@ fn a_directory_that_is_no_ledger_is_named() {
     assert!(matches!(bench.open(), Err(LedgerError::NotALedger { .. })));
     let result = Ledger::init(&bench.path(), &InitOptions::new("o"), Arc::clone(&bench.clock));
     assert!(matches!(result, Err(LedgerError::NotEmpty { .. })));
-    let result = Ledger::init(&bench.dir.path().join("new"), &InitOptions::new("has space"), Arc::clone(&bench.clock));
+    let result =
+        Ledger::init(&bench.dir.path().join("new"), &InitOptions::new("has space"), Arc::clone(&bench.clock));
     assert!(matches!(result, Err(LedgerError::Note(_))));
 }
 
@@ -362,7 +378,10 @@ fn bad_records_are_refused_before_anything_is_written() {
     };
     assert!(matches!(with(|body| drop(body.remove("id"))), AppendError::Id { index: 1, .. }));
     let error = with(|body| drop(body.insert("session".into(), json!(u64::MAX))));
-    assert!(error.to_string().contains("record 1 (`event-2`)") && error.to_string().contains("/session"), "{error}");
+    assert!(
+        error.to_string().contains("record 1 (`event-2`)") && error.to_string().contains("/session"),
+        "{error}"
+    );
     let error = with(|body| drop(body.insert("session".into(), json!("x".repeat(70_000)))));
     assert!(matches!(error, AppendError::TooLarge { index: 1, .. }), "{error}");
     let many = Batch { records: vec![batch([1]).records.remove(0); 100_001], blobs: vec![] };
@@ -395,7 +414,9 @@ fn concurrent_writers_get_unique_contiguous_positions() {
         let threads: Vec<_> = (0..8u32)
             .map(|thread| {
                 let ledger = ledger.clone();
-                scope.spawn(move || (0..20).flat_map(|i| append(&ledger, [thread * 100 + i]).seqs).collect::<Vec<_>>())
+                scope.spawn(move || {
+                    (0..20).flat_map(|i| append(&ledger, [thread * 100 + i]).seqs).collect::<Vec<_>>()
+                })
             })
             .collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()

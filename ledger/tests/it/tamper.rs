@@ -1,5 +1,5 @@
 //! Somebody with the files changes them; verification must notice and name the place.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests stop at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests stop at the first surprise")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -131,7 +131,12 @@ fn changed_tree_hashes_checkpoints_and_disclosures_are_named() {
         let key = keys(db, "checkpoints").remove(1);
         let note = String::from_utf8(get(db, "checkpoints", &key)).unwrap();
         let size = u64::from_be_bytes((*key).try_into().unwrap());
-        put(db, "checkpoints", &key, note.replace(&format!("\n{size}\n"), &format!("\n{}\n", size + 1)).as_bytes());
+        put(
+            db,
+            "checkpoints",
+            &key,
+            note.replace(&format!("\n{size}\n"), &format!("\n{}\n", size + 1)).as_bytes(),
+        );
     })
     .unwrap();
     assert_first(&report, u64::from(ENTRIES) / 2 + 1, "checkpoint");

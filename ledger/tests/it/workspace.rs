@@ -60,7 +60,11 @@ fn every_member_is_in_the_order_and_takes_versions_and_lints_from_the_root() {
     assert_eq!(members, ORDER);
     for folder in ORDER {
         let manifest = manifest(folder);
-        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{folder} has the workspace's lints");
+        assert_eq!(
+            manifest["lints"]["workspace"].as_bool(),
+            Some(true),
+            "{folder} has the workspace's lints"
+        );
         for section in ["dependencies", "dev-dependencies"] {
             let Some(list) = manifest.get(section).and_then(toml::Value::as_table) else { continue };
             for (name, spec) in list {
@@ -81,9 +85,28 @@ fn the_project_stands_alone() {
         .filter(|name| !name.starts_with('.') && name != "target")
         .collect();
     let known = [
-        "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "Cargo.lock", "Cargo.toml", "LICENSE", "Makefile",
-        "README.md", "SECURITY.md", "clippy.toml", "deny.toml", "deploy", "diff", "docs", "exporters", "fuzz",
-        "ledger", "replay", "rustfmt.toml", "testdata", "ui", "askama.toml",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "SECURITY.md",
+        "clippy.toml",
+        "deny.toml",
+        "deploy",
+        "diff",
+        "docs",
+        "exporters",
+        "fuzz",
+        "ledger",
+        "replay",
+        "rustfmt.toml",
+        "testdata",
+        "ui",
+        "askama.toml",
     ];
     for name in &names {
         assert!(known.contains(&name.as_str()), "{name} is not a part of the repository's frame");

@@ -489,7 +489,7 @@ mod tests {
         assert!(chain.nodes.windows(2).all(|pair| pair[0].x < pair[1].x));
         let fan = layout(&[size; 5], &[(0, 1), (0, 2), (0, 3), (0, 4)]);
         assert!(fan.nodes[1..].windows(2).all(|pair| pair[0].y < pair[1].y));
-        let middle = (fan.nodes[1].y + fan.nodes[4].y) / 2;
+        let middle = i64::midpoint(fan.nodes[1].y, fan.nodes[4].y);
         assert!((fan.nodes[0].y - middle).abs() <= 1, "the root stands in the middle");
     }
 

@@ -48,7 +48,7 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) {
                 match (known.get(name), schema.get("additionalProperties")) {
                     (Some(known), _) => check(root, known, member, &place),
                     (None, Some(Value::Object(other))) => {
-                        check(root, &Value::Object(other.clone()), member, &place)
+                        check(root, &Value::Object(other.clone()), member, &place);
                     }
                     (None, Some(Value::Bool(false))) => panic!("{place} is not in the schema"),
                     (None, _) => integers(member, &place),

@@ -1,4 +1,10 @@
 //! Integration tests of the replay crate, in one binary.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests stop at the first surprise"
+)]
 
 mod graph;
 mod input;

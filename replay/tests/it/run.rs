@@ -57,8 +57,9 @@ fn effects(run: &Run) -> Vec<Option<Effect>> {
 
 #[test]
 fn points_are_decided_in_the_state_that_was() {
-    let run = run_with(&records(&traffic()), &policy(POLICY), 1);
     use Effect::{Allow, Block, NoOp};
+
+    let run = run_with(&records(&traffic()), &policy(POLICY), 1);
     assert_eq!(effects(&run), [NoOp, Allow, Block, Allow, Allow, Allow, Block, Block, Block].map(Some));
     assert!(run.points.iter().map(|p| p.point.key).is_sorted());
     assert_eq!(run.digest, run.expected_digest());

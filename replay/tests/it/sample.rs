@@ -31,6 +31,7 @@ pub(crate) fn trace(n: u8) -> TraceId {
     TraceId([n; 16])
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write `json!` in place")]
 pub(crate) fn tool(name: &str, arguments: Value) -> Value {
     json!({
         "agent": {"name": "support-agent"},

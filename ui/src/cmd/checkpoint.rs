@@ -35,7 +35,9 @@ pub(crate) fn run(command: &Command, context: &Context) -> Result<Exit, CliError
         let sizes: Vec<String> = ledger.checkpoints(10)?.iter().map(|(size, _)| size.to_string()).collect();
         let error = CliError::unusable(format!("the ledger has no checkpoint{which}"));
         return Err(if sizes.is_empty() {
-            error.hint("a checkpoint is signed by whatever writes the ledger, `verdict ingest` or `verdict serve`")
+            error.hint(
+                "a checkpoint is signed by whatever writes the ledger, `verdict ingest` or `verdict serve`",
+            )
         } else {
             error.hint(format!("the newest are of {} entries", sizes.join(", ")))
         });

@@ -115,7 +115,9 @@ fn export_evidence(args: EvidenceArgs, context: &Context) -> Result<Exit, CliErr
             counts.redactions,
             built.digest.to_hex()
         ))?;
-        context.output.note("check it with `verdict verify FILE --key KEYS`; `verdict keys show` prints the keys");
+        context
+            .output
+            .note("check it with `verdict verify FILE --key KEYS`; `verdict keys show` prints the keys");
     }
     Ok(Exit::Clean)
 }
@@ -190,7 +192,9 @@ fn export_events(args: &EventArgs, context: &Context) -> Result<Exit, CliError> 
     }
     sink.finish()?;
     if other > 0 {
-        context.output.note(&format!("{other} entries are no events and were left out; --entries writes them too"));
+        context
+            .output
+            .note(&format!("{other} entries are no events and were left out; --entries writes them too"));
     }
     Ok(Exit::Clean)
 }

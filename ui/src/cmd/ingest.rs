@@ -190,9 +190,8 @@ fn take(
 
 fn append(input: &Input, mapped: Mapped, ledger: &Ledger, summary: &mut Summary) -> Result<(), CliError> {
     summary.events += mapped.events.len() as u64;
-    let batch = mapped
-        .into_batch(None)
-        .map_err(|error| CliError::unusable(chain(&error)).at(input.name()))?;
+    let batch =
+        mapped.into_batch(None).map_err(|error| CliError::unusable(chain(&error)).at(input.name()))?;
     let mut blobs = batch.blobs;
     let mut records = batch.records;
     while !records.is_empty() {
@@ -283,8 +282,11 @@ fn expand(inputs: &[PathBuf]) -> Result<Vec<Input>, CliError> {
         let mut found = BTreeSet::new();
         walk(path, 0, &mut found)?;
         if found.is_empty() {
-            return Err(CliError::unusable(format!("{}: no file whose name says that it may hold events", path.display()))
-                .hint("looked for .pb, .json, .jsonl and .ndjson, gzip or not; name other files one by one"));
+            return Err(CliError::unusable(format!(
+                "{}: no file whose name says that it may hold events",
+                path.display()
+            ))
+            .hint("looked for .pb, .json, .jsonl and .ndjson, gzip or not; name other files one by one"));
         }
         out.extend(found.into_iter().map(|path| Input { path, found: true }));
     }
@@ -294,7 +296,10 @@ fn expand(inputs: &[PathBuf]) -> Result<Vec<Input>, CliError> {
 fn walk(dir: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> Result<(), CliError> {
     let fail = |error: io::Error| CliError::io("cannot read directory", dir, &error);
     if depth > DEPTH_MAX {
-        return Err(CliError::unusable(format!("{}: nested deeper than {DEPTH_MAX} directories", dir.display())));
+        return Err(CliError::unusable(format!(
+            "{}: nested deeper than {DEPTH_MAX} directories",
+            dir.display()
+        )));
     }
     for entry in fs::read_dir(dir).map_err(fail)? {
         let entry = entry.map_err(fail)?;

@@ -25,7 +25,9 @@ pub(crate) fn run(command: &Command, context: &Context) -> Result<Exit, CliError
     if json {
         context.output.json(&json!({"origin": ledger.origin(), "log": log, "bundle": bundle}))?;
     } else {
-        context.output.result(&format!("# signs checkpoints\n{log}\n# signs evidence bundles\n{bundle}\n"))?;
+        context
+            .output
+            .result(&format!("# signs checkpoints\n{log}\n# signs evidence bundles\n{bundle}\n"))?;
     }
     Ok(Exit::Clean)
 }

@@ -190,8 +190,11 @@ fn show(reference: &str, file: Option<&str>, context: &Context) -> Result<Exit, 
         return Ok(Exit::Clean);
     }
     if json {
-        let files: Vec<_> =
-            bundle.listing().iter().map(|(path, sha256)| json!({"path": path, "sha256": sha256.to_hex()})).collect();
+        let files: Vec<_> = bundle
+            .listing()
+            .iter()
+            .map(|(path, sha256)| json!({"path": path, "sha256": sha256.to_hex()}))
+            .collect();
         context.output.json(&json!({
             "name": bundle.name(), "version": bundle.version(), "digest": bundle.digest(),
             "engine": policy.engine_id(), "default_effect": bundle.default_effect(),

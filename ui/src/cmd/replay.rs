@@ -133,7 +133,8 @@ fn diff(args: &DiffArgs, context: &Context) -> Result<Exit, CliError> {
 
 fn gate(path: Option<&PathBuf>) -> Result<Gate, CliError> {
     let Some(path) = path else { return Ok(Gate::default()) };
-    let text = fs::read_to_string(path).map_err(|error| CliError::io("cannot read gate file", path, &error))?;
+    let text =
+        fs::read_to_string(path).map_err(|error| CliError::io("cannot read gate file", path, &error))?;
     Gate::parse(&text).map_err(|error| {
         CliError::unusable(error.to_string())
             .at(path.display())

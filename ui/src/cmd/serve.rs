@@ -39,7 +39,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
         let server = Server::bind(ledger, options).await?;
         let address = server.local_addr();
         if json {
-            context.output.json(&json!({"address": address.to_string(), "url": format!("http://{address}/")}))?;
+            context
+                .output
+                .json(&json!({"address": address.to_string(), "url": format!("http://{address}/")}))?;
         } else {
             context.output.result(&format!("http://{address}/\n"))?;
             context.output.note("serving; stop with Ctrl-C");

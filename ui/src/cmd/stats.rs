@@ -146,8 +146,11 @@ fn told(stats: &Stats) -> String {
             counts.iter().map(|(name, count)| format!("{} {count}", visible(name))).collect();
         format!("{title:<12} {}\n", if counts.is_empty() { "-".to_owned() } else { counts.join(", ") })
     };
-    let cost: Vec<String> =
-        stats.cost_nano.iter().map(|(currency, nano)| format!("{} {}", amount(*nano), visible(currency))).collect();
+    let cost: Vec<String> = stats
+        .cost_nano
+        .iter()
+        .map(|(currency, nano)| format!("{} {}", amount(*nano), visible(currency)))
+        .collect();
     let mut text = format!(
         "entries      {}\nevents       {}\ntraces       {}\nagents       {}\nactions      {}\n",
         stats.entries, stats.events, stats.traces, stats.agents, stats.actions
@@ -159,6 +162,9 @@ fn told(stats: &Stats) -> String {
     text.push_str(&group("findings", &stats.findings));
     text.push_str(&group("facts", &stats.system_facts));
     text.push_str(&format!("tokens       {} in, {} out\n", stats.input_tokens, stats.output_tokens));
-    text.push_str(&format!("cost         {}\n", if cost.is_empty() { "-".to_owned() } else { cost.join(", ") }));
+    text.push_str(&format!(
+        "cost         {}\n",
+        if cost.is_empty() { "-".to_owned() } else { cost.join(", ") }
+    ));
     text
 }

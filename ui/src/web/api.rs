@@ -116,8 +116,9 @@ pub(crate) async fn trace(
         if folded.seqs.is_empty() {
             return Err(PageError::not_found("trace", trace));
         }
-        let actions = serde_json::to_value(&folded.actions)
-            .map_err(|error| PageError::BadRequest { detail: format!("the trace has no JSON form: {error}") })?;
+        let actions = serde_json::to_value(&folded.actions).map_err(|error| PageError::BadRequest {
+            detail: format!("the trace has no JSON form: {error}"),
+        })?;
         let seqs: Vec<String> = folded.seqs.iter().map(ToString::to_string).collect();
         Ok(json!({
             "trace_id": trace,

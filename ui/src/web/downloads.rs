@@ -26,17 +26,22 @@ fn attachment(name: &str, content_type: HeaderValue, bytes: Vec<u8>) -> Result<R
 }
 
 /// `GET /events/{seq}/entry`: the exact bytes that are hashed.
-pub(crate) async fn entry(State(state): State<AppState>, Path(seq): Path<String>) -> Result<Response, PageError> {
+pub(crate) async fn entry(
+    State(state): State<AppState>,
+    Path(seq): Path<String>,
+) -> Result<Response, PageError> {
     let seq = position("the event", &seq)?;
-    let bytes = blocking::run(move || {
-        state.ledger().entry(seq)?.ok_or_else(|| PageError::not_found("entry", seq))
-    })
-    .await?;
+    let bytes =
+        blocking::run(move || state.ledger().entry(seq)?.ok_or_else(|| PageError::not_found("entry", seq)))
+            .await?;
     attachment(&format!("entry-{seq}.json"), JSON, bytes)
 }
 
 /// `GET /events/{seq}/proof`: a C2SP tlog-proof against the newest checkpoint.
-pub(crate) async fn proof(State(state): State<AppState>, Path(seq): Path<String>) -> Result<Response, PageError> {
+pub(crate) async fn proof(
+    State(state): State<AppState>,
+    Path(seq): Path<String>,
+) -> Result<Response, PageError> {
     let seq = position("the event", &seq)?;
     let text = blocking::run(move || {
         let ledger = state.ledger();
@@ -55,7 +60,10 @@ pub(crate) async fn proof(State(state): State<AppState>, Path(seq): Path<String>
 }
 
 /// `GET /events/{seq}/body`: the request body that the event was read from, as received.
-pub(crate) async fn body(State(state): State<AppState>, Path(seq): Path<String>) -> Result<Response, PageError> {
+pub(crate) async fn body(
+    State(state): State<AppState>,
+    Path(seq): Path<String>,
+) -> Result<Response, PageError> {
     let seq = position("the event", &seq)?;
     let (digest, bytes) = blocking::run(move || {
         let ledger = state.ledger();
@@ -64,7 +72,8 @@ pub(crate) async fn body(State(state): State<AppState>, Path(seq): Path<String>)
             .event
             .and_then(|event| event.source.raw)
             .ok_or_else(|| PageError::not_found("raw body named by entry", seq))?;
-        let bytes = ledger.blob(&digest)?.ok_or_else(|| PageError::not_found("raw body (not held)", digest))?;
+        let bytes =
+            ledger.blob(&digest)?.ok_or_else(|| PageError::not_found("raw body (not held)", digest))?;
         Ok((digest, bytes))
     })
     .await?;

@@ -81,8 +81,8 @@ pub(crate) struct ErrorInfo {
 
 impl PageError {
     /// Makes a not-found error.
-    pub(crate) fn not_found(what: &'static str, id: impl ToString) -> Self {
-        Self::NotFound { what, id: id.to_string() }
+    pub(crate) fn not_found(what: &'static str, id: impl std::fmt::Display) -> Self {
+        Self::NotFound { what, id: format!("{id}") }
     }
 
     /// Returns what to tell the reader.
@@ -94,9 +94,11 @@ impl PageError {
                 "Not found",
                 "Check the address. An event or trace that was ever here is still here: the log only grows.",
             ),
-            Self::BadRequest { .. } => {
-                (StatusCode::BAD_REQUEST, "That address cannot be read", "Correct the named part and try again.")
-            }
+            Self::BadRequest { .. } => (
+                StatusCode::BAD_REQUEST,
+                "That address cannot be read",
+                "Correct the named part and try again.",
+            ),
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "Wrong method",

@@ -6,9 +6,9 @@ use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use verdict_ledger::id::TraceId;
 
+use super::AppState;
 use super::error::PageError;
 use super::view::page::Shell;
-use super::AppState;
 
 /// A query string; what does not parse is a page, not a bare line of text.
 #[derive(Debug)]
@@ -40,7 +40,8 @@ pub(crate) fn host(headers: &HeaderMap) -> String {
 
 /// Reads a trace id from a path segment.
 pub(crate) fn trace_id(text: &str) -> Result<TraceId, PageError> {
-    text.parse().map_err(|error| PageError::BadRequest { detail: format!("`{text}` is not a trace id: {error}") })
+    text.parse()
+        .map_err(|error| PageError::BadRequest { detail: format!("`{text}` is not a trace id: {error}") })
 }
 
 /// Reads a position from a path segment or a parameter.

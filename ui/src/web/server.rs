@@ -56,7 +56,9 @@ pub enum ServeError {
         listen: SocketAddr,
     },
     /// Another process listens there.
-    #[error("{listen} is in use by another process; stop it or choose another port (port 0 picks a free one)")]
+    #[error(
+        "{listen} is in use by another process; stop it or choose another port (port 0 picks a free one)"
+    )]
     InUse {
         /// Address asked for.
         listen: SocketAddr,

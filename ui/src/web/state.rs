@@ -115,7 +115,10 @@ impl AppState {
 
     /// Returns the directory of the ledger as a command line names it.
     pub(crate) fn ledger_arg(&self) -> String {
-        self.0.ledger_dir.as_ref().map_or_else(|| "LEDGER".to_owned(), |dir| shell_word(&dir.to_string_lossy()))
+        self.0
+            .ledger_dir
+            .as_ref()
+            .map_or_else(|| "LEDGER".to_owned(), |dir| shell_word(&dir.to_string_lossy()))
     }
 
     pub(crate) fn requests(&self) -> Arc<Semaphore> {

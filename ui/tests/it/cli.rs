@@ -45,9 +45,14 @@ fn a_diff_has_the_same_exit_code_and_numbers_in_every_format() {
 
     let gate = bench.file("verdict-gate.toml", "[classes]\nloosened = { action = \"fail\", max = 3 }\n");
     let out = bench.path("report.md");
-    let args = ["replay", "diff", "--from", "shop@1", "--to", "shop@2", "--gate", &gate, "--format", "markdown", "--out"];
+    let args = [
+        "replay", "diff", "--from", "shop@1", "--to", "shop@2", "--gate", &gate, "--format", "markdown",
+        "--out",
+    ];
     let said = bench.run(&[&args[..], &[out.to_str().unwrap()]].concat()).ok();
-    assert!(said.out.is_empty() && std::fs::read_to_string(out).unwrap().starts_with("## Policy replay diff"));
+    assert!(
+        said.out.is_empty() && std::fs::read_to_string(out).unwrap().starts_with("## Policy replay diff")
+    );
 }
 
 #[test]
@@ -55,7 +60,8 @@ fn a_bundle_on_disk_is_compared_before_it_is_published() {
     let bench = with_policies();
     let path = bench.policy("3", 0);
     let size = bench.size();
-    let report = bench.run(&["replay", "diff", "--from", "active", "--to", &path, "--format", "json"]).ok().json();
+    let report =
+        bench.run(&["replay", "diff", "--from", "active", "--to", &path, "--format", "json"]).ok().json();
     assert_eq!(report["classes"]["tightened"]["points"], 5);
     assert_eq!(bench.size(), size, "comparing leaves no entry");
 }
@@ -68,7 +74,9 @@ fn evidence_of_a_trace_verifies_alone_and_the_export_is_an_entry() {
     let trace = traces["traces"][0]["trace_id"].as_str().unwrap().to_owned();
     let out = bench.path("e.zip");
     let before = bench.size();
-    bench.run(&["export", "evidence", "--trace", &trace, "--out", out.to_str().unwrap(), "--by", "auditor"]).ok();
+    bench
+        .run(&["export", "evidence", "--trace", &trace, "--out", out.to_str().unwrap(), "--by", "auditor"])
+        .ok();
     assert_eq!(bench.size(), before + 1);
     let alone = Bench::empty();
     alone.run(&["verify", out.to_str().unwrap(), "--key", &keys]).ok();
@@ -107,7 +115,8 @@ fn a_checkpoint_verifies_with_the_right_key_only() {
 fn a_reader_that_goes_away_is_no_error() {
     let bench = Bench::with_ledger();
     bench.run(&["ingest", &bench.events(400)]).ok();
-    let said = bench.shell("\"$VERDICT\" export events --entries | head -n 1; echo ${PIPESTATUS[0]}").ok().calm();
+    let said =
+        bench.shell("\"$VERDICT\" export events --entries | head -n 1; echo ${PIPESTATUS[0]}").ok().calm();
     assert!(said.out.ends_with("\n0\n") && !said.err.contains("error"), "{said:#?}");
 }
 

@@ -30,7 +30,10 @@ fn a_malformed_line_is_named_and_what_was_acknowledged_before_stays() {
     let said = bench.run(&["ingest", &good, &bad]).fails(2, &["b-bad.ndjson", "line 2", "hint: "]);
     assert!(said.out.contains("1 appended"), "{said:#?}");
     let size = bench.size();
-    let unknown = bench.file("c.ndjson", "{\"id\": \"x\", \"actoin\": {}, \"action\": {\"kind\": \"tool\", \"name\": \"t\"}}");
+    let unknown = bench.file(
+        "c.ndjson",
+        "{\"id\": \"x\", \"actoin\": {}, \"action\": {\"kind\": \"tool\", \"name\": \"t\"}}",
+    );
     bench.run(&["ingest", &unknown]).fails(2, &["c.ndjson", "line 1", "actoin"]);
     assert_eq!(bench.size(), size);
     bench.run(&["verify"]).ok();
@@ -40,9 +43,13 @@ fn a_malformed_line_is_named_and_what_was_acknowledged_before_stays() {
 fn a_body_that_is_not_otlp_is_named() {
     let bench = Bench::with_ledger();
     let protobuf = bench.file("body.pb", [0x0a, 0xff, 0xff, 0x03, 1, 2, 3]);
-    bench.run(&["ingest", "--input-format", "otlp-proto", &protobuf]).fails(2, &["body.pb", "byte ", "hint: "]);
+    bench
+        .run(&["ingest", "--input-format", "otlp-proto", &protobuf])
+        .fails(2, &["body.pb", "byte ", "hint: "]);
     let json = bench.file("body.json", "{\"resourceSpans\": 7}");
-    bench.run(&["ingest", "--input-format", "otlp-json", &json]).fails(2, &["body.json", "resourceSpans", "hint: "]);
+    bench
+        .run(&["ingest", "--input-format", "otlp-json", &json])
+        .fails(2, &["body.json", "resourceSpans", "hint: "]);
     let text = bench.file("notes.txt", "these are notes");
     bench.run(&["ingest", &text]).fails(2, &["notes.txt", "no format that is known", "--input-format"]);
     let gzip = bench.file("cut.gz", [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1]);
@@ -150,7 +157,9 @@ fn a_bundle_that_is_not_a_bundle_is_named() {
     let bench = Bench::with_ledger();
     let keys = bench.file("keys", bench.run(&["keys", "show"]).ok().out);
     let text = bench.file("evidence.zip", "not a zip");
-    bench.run(&["verify", &text, "--key", &keys]).fails(2, &["evidence.zip", "not an evidence bundle", "export evidence"]);
+    bench
+        .run(&["verify", &text, "--key", &keys])
+        .fails(2, &["evidence.zip", "not an evidence bundle", "export evidence"]);
     bench.run(&["verify", "missing.zip", "--key", &keys]).fails(2, &["missing.zip"]);
     bench.run(&["verify", &text, "--key", &text]).fails(2, &["evidence.zip, line 1", "verifier key"]);
     bench.run(&["verify", &text, "--key", "no-such-file"]).fails(2, &["no-such-file"]);
@@ -196,7 +205,12 @@ fn a_ledger_that_was_rolled_back_is_not_trusted() {
 #[test]
 fn usage_errors_and_bad_gate_files_end_with_two() {
     let bench = Bench::with_ledger();
-    for args in [&["frobnicate"][..], &["replay", "diff"], &["export", "events", "--range", "9..3"], &["trace", "show", "xyz"]] {
+    for args in [
+        &["frobnicate"][..],
+        &["replay", "diff"],
+        &["export", "events", "--range", "9..3"],
+        &["trace", "show", "xyz"],
+    ] {
         let said = bench.run(args).calm();
         assert_eq!(said.code, 2, "{said:#?}");
         assert!(said.err.starts_with("error: "), "{said:#?}");

@@ -26,7 +26,8 @@ pub(crate) const HOSTILE_TRACE: &str = "00000000000000000000000000000bad";
 pub(crate) struct Site {
     pub(crate) ledger: Ledger,
     pub(crate) app: Router,
-    pub(crate) dir: tempfile::TempDir,
+    /// Deleted with the site.
+    _dir: tempfile::TempDir,
 }
 
 /// An answer, read to its end.
@@ -67,7 +68,7 @@ impl Site {
         let options = InitOptions::new("harbor.example/verdict/test");
         let ledger = Ledger::init(&dir.path().join("ledger"), &options, clock.clone()).unwrap();
         let state = AppState::new(ledger.clone(), clock, limits, Some("harbor ledger".into()));
-        Self { app: web::app(state), ledger, dir }
+        Self { app: web::app(state), ledger, _dir: dir }
     }
 
     /// Recorded traffic, a hostile event and two policy versions, all under a checkpoint.
@@ -99,7 +100,8 @@ impl Site {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send(Request::get(path).header(header::HOST, "localhost:7878").body(Body::empty()).unwrap()).await
+        self.send(Request::get(path).header(header::HOST, "localhost:7878").body(Body::empty()).unwrap())
+            .await
     }
 
     pub(crate) async fn page(&self, path: &str) -> String {

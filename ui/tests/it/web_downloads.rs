@@ -28,7 +28,9 @@ async fn the_entry_is_the_exact_bytes_and_the_proof_verifies_with_the_operators_
 async fn downloads_never_run_as_our_pages() {
     let site = Site::full();
     let first = site.ledger.traces(None, 100).unwrap().last().unwrap().first_seq;
-    for path in [format!("/events/{first}/entry"), format!("/events/{first}/body"), format!("/events/{first}/proof")] {
+    for path in
+        [format!("/events/{first}/entry"), format!("/events/{first}/body"), format!("/events/{first}/proof")]
+    {
         let answer = site.get(&path).await;
         assert_eq!(answer.status.as_u16(), 200, "{path}: {}", answer.text());
         assert!(answer.header("content-disposition").starts_with("attachment; filename=\""), "{path}");

@@ -5,7 +5,9 @@ use std::io::Write as _;
 
 use axum::http::StatusCode;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
@@ -29,7 +31,10 @@ fn spans(trace: u8) -> ExportTraceServiceRequest {
         name: "execute_tool issue_refund".to_owned(),
         start_time_unix_nano: 1_793_700_000_000_000_000,
         end_time_unix_nano: 1_793_700_000_500_000_000,
-        attributes: vec![attribute("gen_ai.operation.name", "execute_tool"), attribute("gen_ai.tool.name", "issue_refund")],
+        attributes: vec![
+            attribute("gen_ai.operation.name", "execute_tool"),
+            attribute("gen_ai.tool.name", "issue_refund"),
+        ],
         ..Span::default()
     };
     let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
@@ -96,7 +101,8 @@ async fn recorded_exports_arrive_over_http_as_they_do_from_files() {
     let site = Site::empty();
     for name in ["001", "002", "003", "004"] {
         let body = std::fs::read(testdata(&format!("otlp/genai-otel/{name}.pb"))).unwrap();
-        let headers = std::fs::read_to_string(testdata(&format!("otlp/genai-otel/{name}.headers.json"))).unwrap();
+        let headers =
+            std::fs::read_to_string(testdata(&format!("otlp/genai-otel/{name}.headers.json"))).unwrap();
         let path = if headers.contains("/v1/logs") { "/v1/logs" } else { "/v1/traces" };
         let mut sent = vec![PROTOBUF];
         if body.starts_with(&[0x1f, 0x8b]) {

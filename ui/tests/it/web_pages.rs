@@ -29,7 +29,14 @@ async fn empty_ledgers_and_errors_keep_the_rules_too() {
         assert!(wrong.is_empty(), "{page}: {wrong:#?}");
     }
     assert!(site.page("/traces").await.contains("No traces yet"));
-    for page in ["/nothing", "/traces/zz", "/events/99", "/events/-1", "/diff?from=a@1&to=b@2", "/traces?effect=maybe"] {
+    for page in [
+        "/nothing",
+        "/traces/zz",
+        "/events/99",
+        "/events/-1",
+        "/diff?from=a@1&to=b@2",
+        "/traces?effect=maybe",
+    ] {
         let answer = site.get(page).await;
         assert!(answer.status.is_client_error(), "{page}: {}", answer.status);
         let wrong = markup::lint(&answer.text());
@@ -99,9 +106,14 @@ async fn a_trace_shows_its_actions_rulings_graph_and_events() {
         for seq in site.ledger.trace_seqs(&trace.trace_id).unwrap() {
             assert!(ids.contains(&format!("e-{seq}").as_str()), "{}: event {seq}", trace.trace_id);
         }
-        let graph = elements.iter().find(|e| e.name == "svg" && e.attribute("class") == Some("graph")).unwrap();
+        let graph =
+            elements.iter().find(|e| e.name == "svg" && e.attribute("class") == Some("graph")).unwrap();
         assert!(!graph.text.trim().is_empty());
-        assert!(elements.iter().any(|e| e.name == "rect" && e.attribute("class").is_some_and(|c| c.starts_with("bar"))));
+        assert!(
+            elements
+                .iter()
+                .any(|e| e.name == "rect" && e.attribute("class").is_some_and(|c| c.starts_with("bar")))
+        );
     }
 }
 
@@ -160,7 +172,10 @@ async fn a_diff_links_its_numbers_to_decisions() {
         assert!(html.contains("Show all"), "{cell}");
         assert!(html.contains("id=\"c-"), "{cell} lists decisions");
     }
-    assert!(html.contains("verdict --ledger &#39;harbor ledger&#39; replay diff --from"), "the command quotes the path");
+    assert!(
+        html.contains("verdict --ledger &#39;harbor ledger&#39; replay diff --from"),
+        "the command quotes the path"
+    );
     let again = site.page(&base).await;
     let digest = |html: &str| html.split("Result digest</dt><dd><code>").nth(1).unwrap()[..71].to_owned();
     assert_eq!(digest(&html), digest(&again));

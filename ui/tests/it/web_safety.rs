@@ -5,14 +5,22 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use verdict_ui::web::{ServeError, ServeOptions, Server, Limits};
+use verdict_ui::web::{Limits, ServeError, ServeOptions, Server};
 
 use crate::site::Site;
 
 #[tokio::test]
 async fn every_answer_carries_the_security_headers() {
     let site = Site::full();
-    for path in ["/traces", "/nothing", "/healthz", "/api/v1/traces", "/checkpoint", "/events/1/entry", "/theme?theme=dark&to=/"] {
+    for path in [
+        "/traces",
+        "/nothing",
+        "/healthz",
+        "/api/v1/traces",
+        "/checkpoint",
+        "/events/1/entry",
+        "/theme?theme=dark&to=/",
+    ] {
         let answer = site.get(path).await;
         let policy = answer.header("content-security-policy");
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
@@ -21,7 +29,10 @@ async fn every_answer_carries_the_security_headers() {
         assert_eq!(answer.header("cross-origin-opener-policy"), "same-origin", "{path}");
         assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin", "{path}");
         assert_eq!(answer.header("cache-control"), "no-store", "{path}");
-        assert!(!answer.header("permissions-policy").is_empty() && !answer.header("x-request-id").is_empty(), "{path}");
+        assert!(
+            !answer.header("permissions-policy").is_empty() && !answer.header("x-request-id").is_empty(),
+            "{path}"
+        );
     }
     let page = site.page("/traces").await;
     for (_, rest) in page.match_indices("/static/").map(|(at, found)| (found, &page[at..])) {
@@ -63,7 +74,9 @@ async fn the_theme_is_a_cookie_and_leads_nowhere_else() {
     assert_eq!((answer.status, answer.header("location")), (StatusCode::SEE_OTHER, "/traces?tool=a"));
     let cookie = answer.header("set-cookie");
     assert!(cookie.starts_with("verdict_theme=dark;") && cookie.contains("SameSite=Lax"), "{cookie}");
-    for to in ["%2F%2Fevil.example", "https%3A%2F%2Fevil.example", "%2F%5Cevil.example", "%2Fa%0d%0aset-cookie%3Ax"] {
+    for to in
+        ["%2F%2Fevil.example", "https%3A%2F%2Fevil.example", "%2F%5Cevil.example", "%2Fa%0d%0aset-cookie%3Ax"]
+    {
         let answer = site.get(&format!("/theme?theme=dark&to={to}")).await;
         assert_eq!(answer.header("location"), "/", "{to}");
     }
@@ -94,7 +107,8 @@ async fn only_loopback_is_served_and_a_port_in_use_is_named() {
     let refused = Server::bind(site.ledger.clone(), ServeOptions::new(open)).await.unwrap_err();
     assert!(matches!(refused, ServeError::NotLoopback { .. }), "{refused}");
     assert!(refused.to_string().contains("only loopback"), "{refused}");
-    let first = Server::bind(site.ledger.clone(), ServeOptions::new((Ipv4Addr::LOCALHOST, 0).into())).await.unwrap();
+    let first =
+        Server::bind(site.ledger.clone(), ServeOptions::new((Ipv4Addr::LOCALHOST, 0).into())).await.unwrap();
     let taken = first.local_addr();
     let second = Server::bind(site.ledger.clone(), ServeOptions::new(taken)).await.unwrap_err();
     assert!(matches!(second, ServeError::InUse { listen, .. } if listen == taken), "{second}");

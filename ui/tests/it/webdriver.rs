@@ -5,7 +5,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ pub(crate) struct Browser {
     port: u16,
     session: String,
     profile: tempfile::TempDir,
+    /// Kept open: a closed pipe would end the driver at its next line.
+    _output: BufReader<ChildStdout>,
 }
 
 /// How the browser is set up.
@@ -48,13 +50,17 @@ impl Browser {
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start chromedriver ({error}); {INSTALL}"));
-        let port = BufReader::new(driver.stdout.take().unwrap())
+        let mut output = BufReader::new(driver.stdout.take().unwrap());
+        let port = output
+            .by_ref()
             .lines()
             .map_while(Result::ok)
-            .find_map(|line| line.rsplit_once("on port ")?.1.trim_end_matches('.').parse().ok())
+            .filter_map(|line| line.rsplit_once("on port ")?.1.trim_end_matches('.').parse().ok())
+            // It first repeats the port it was asked for.
+            .find(|port| *port != 0)
             .unwrap_or_else(|| panic!("chromedriver names no port; {INSTALL}"));
         let profile = tempfile::tempdir().unwrap();
-        let mut browser = Self { driver, port, session: String::new(), profile };
+        let mut browser = Self { driver, port, session: String::new(), profile, _output: output };
         browser.session = browser.open(setup);
         browser
     }
@@ -144,7 +150,9 @@ impl Browser {
     pub(crate) fn press(&self, keys: &str) {
         let steps: Vec<Value> = keys
             .chars()
-            .flat_map(|key| [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})])
+            .flat_map(|key| {
+                [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})]
+            })
             .collect();
         self.command("actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": steps}]}));
     }
@@ -155,7 +163,9 @@ impl Browser {
         log.as_array()
             .unwrap()
             .iter()
-            .map(|entry| format!("{}: {}", entry["level"].as_str().unwrap(), entry["message"].as_str().unwrap()))
+            .map(|entry| {
+                format!("{}: {}", entry["level"].as_str().unwrap(), entry["message"].as_str().unwrap())
+            })
             .collect()
     }
 }

@@ -11,7 +11,7 @@ use verdict_ledger::ingest::Limits;
 use crate::web::AppState;
 
 /// Longest time that a client may take to send its body.
-const RECEIVE: Duration = Duration::from_secs(60);
+const RECEIVE: Duration = Duration::from_mins(1);
 
 /// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,8 @@ pub(super) fn limits(state: &AppState) -> Limits {
 pub(super) async fn read(state: &AppState, headers: &HeaderMap, body: Body) -> Result<Bytes, BodyError> {
     let limit = state.limits().body_bytes_max;
     let gzip = is_gzip(headers)?;
-    let stated = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let stated =
+        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if stated.is_some_and(|stated| usize::try_from(stated).map_or(true, |stated| stated > limit)) {
         // No need to read what will not be taken.
         return Err(BodyError::TooLarge { limit });
@@ -77,6 +78,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, BodyError> {
 
 /// Returns the media type without its parameters, in lower case.
 pub(super) fn media_type(headers: &HeaderMap) -> String {
-    let value = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let value =
+        headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     value.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

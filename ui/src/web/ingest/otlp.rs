@@ -48,10 +48,13 @@ struct Taken {
 
 async fn take(state: AppState, signal: Signal, headers: HeaderMap, request: Body) -> Response {
     let (encoding, format) = match body::media_type(&headers).as_str() {
-        "application/x-protobuf" | "application/protobuf" => (Encoding::Protobuf, Format::OtlpProtobuf(signal)),
+        "application/x-protobuf" | "application/protobuf" => {
+            (Encoding::Protobuf, Format::OtlpProtobuf(signal))
+        }
         "application/json" => (Encoding::Json, Format::OtlpJson),
         other => {
-            let message = format!("content-type `{other}` is not OTLP; use application/x-protobuf or application/json");
+            let message =
+                format!("content-type `{other}` is not OTLP; use application/x-protobuf or application/json");
             return Encoding::Json.error(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, &message);
         }
     };
@@ -87,7 +90,8 @@ fn answer(encoding: Encoding, signal: Signal, taken: Taken) -> Response {
         message.push_str(&format!("; and {} more", reasons.len() - REASONS_MAX));
     }
     if signal == Signal::Metrics {
-        "metrics are not stored by this server; point the metrics exporter elsewhere".clone_into(&mut message);
+        "metrics are not stored by this server; point the metrics exporter elsewhere"
+            .clone_into(&mut message);
     }
     if count > 0 {
         tracing::warn!(%signal, count, "records were rejected");
@@ -119,11 +123,12 @@ fn ingest_error(encoding: Encoding, error: &IngestError) -> Response {
 fn append_error(encoding: Encoding, error: &AppendError) -> Response {
     tracing::error!(error = %crate::web::error::chain(error), "append failed");
     match error {
-        AppendError::Storage { .. } | AppendError::Poisoned { .. } | AppendError::Entropy(_) => encoding.error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            Code::Unavailable,
-            "the records are not durable; send them again",
-        ),
+        AppendError::Storage { .. } | AppendError::Poisoned { .. } | AppendError::Entropy(_) => encoding
+            .error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Code::Unavailable,
+                "the records are not durable; send them again",
+            ),
         AppendError::BatchTooLarge { .. } => {
             encoding.error(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, &error.to_string())
         }

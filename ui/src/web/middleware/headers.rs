@@ -12,8 +12,9 @@ pub(crate) const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 /// What a downloaded payload may do if a browser shows it all the same: nothing.
-pub(crate) const SANDBOX_POLICY: HeaderValue =
-    HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox");
+pub(crate) const SANDBOX_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox",
+);
 
 const FIXED: [(HeaderName, HeaderValue); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

@@ -10,11 +10,9 @@ use crate::web::error::PageError;
 
 /// Lets only loopback names through.
 pub(crate) async fn check(request: Request, next: Next) -> Response {
-    let host = request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str().to_owned())
-        .or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned));
+    let host = request.uri().authority().map(|authority| authority.as_str().to_owned()).or_else(|| {
+        request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned)
+    });
     match host {
         Some(host) if is_loopback(&host) => next.run(request).await,
         Some(host) => PageError::Forbidden {
@@ -47,8 +45,16 @@ mod tests {
             assert!(is_loopback(good), "{good}");
         }
         for bad in [
-            "", "evil.example", "localhost.evil.example", "127.0.0.1.nip.io:80", "evil@localhost", "localhost/x",
-            "::1", "0.0.0.0", "localhost:99999999", "a b",
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io:80",
+            "evil@localhost",
+            "localhost/x",
+            "::1",
+            "0.0.0.0",
+            "localhost:99999999",
+            "a b",
         ] {
             assert!(!is_loopback(bad), "{bad}");
         }

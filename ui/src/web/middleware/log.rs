@@ -18,12 +18,15 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 pub(crate) async fn requests(request: Request, next: Next) -> Response {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let span = tracing::info_span!("request", id = number, method = %request.method(), route = route.as_deref());
+    let span =
+        tracing::info_span!("request", id = number, method = %request.method(), route = route.as_deref());
     #[expect(clippy::disallowed_methods, reason = "latency of a request, for the operator's log only")]
-    let started = Instant::now();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let (mut response, took_ms) = {
+        let started = Instant::now();
+        let response = next.run(request).instrument(span.clone()).await;
+        (response, started.elapsed().as_millis())
+    };
     let status = response.status().as_u16();
-    let took_ms = started.elapsed().as_millis();
     span.in_scope(|| tracing::debug!(status, %took_ms, "answered"));
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from(number));
     response

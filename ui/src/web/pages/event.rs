@@ -169,7 +169,9 @@ fn present(encoded: &str) -> Present {
             digest: disclosure.digest(),
             value: json::pretty(disclosure.value()),
         },
-        Err(error) => Present { name: "unreadable".to_owned(), digest: String::new(), value: error.to_string() },
+        Err(error) => {
+            Present { name: "unreadable".to_owned(), digest: String::new(), value: error.to_string() }
+        }
     }
 }
 

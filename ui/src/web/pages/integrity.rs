@@ -133,7 +133,10 @@ fn build(state: &AppState, shell: Shell) -> Result<IntegrityPage, PageError> {
         || verified.as_ref().is_some_and(|verified| !verified.holds);
     Ok(IntegrityPage {
         key_name: parsed.as_ref().map(|key| key.name().to_owned()).unwrap_or_default(),
-        fingerprint: parsed.as_ref().map(|key| Digest::of(key.public().as_bytes()).to_string()).unwrap_or_default(),
+        fingerprint: parsed
+            .as_ref()
+            .map(|key| Digest::of(key.public().as_bytes()).to_string())
+            .unwrap_or_default(),
         key,
         note: newest.map(|(_, note)| note),
         uncovered: shell.size.saturating_sub(covered),

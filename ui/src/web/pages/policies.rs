@@ -62,7 +62,8 @@ pub(crate) fn label(policy: &Published) -> String {
 
 fn row(policy: &Published, earlier: &[Published]) -> Row {
     let digest = policy.digest.to_string();
-    let before = earlier.iter().rev().find(|other| other.name == policy.name && other.digest != policy.digest);
+    let before =
+        earlier.iter().rev().find(|other| other.name == policy.name && other.digest != policy.digest);
     Row {
         label: label(policy),
         digest_short: text::short_hex(&policy.digest.to_hex()),

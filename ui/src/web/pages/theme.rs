@@ -20,7 +20,8 @@ pub(crate) struct Choice {
 /// `GET /theme?theme=dark&to=/traces`
 pub(crate) async fn choose(Params(choice): Params<Choice>) -> Result<Response, PageError> {
     let theme = Theme::from_name(&choice.theme);
-    let cookie = format!("{THEME_COOKIE}={}; Path=/; Max-Age=31536000; SameSite=Lax; HttpOnly", theme.as_str());
+    let cookie =
+        format!("{THEME_COOKIE}={}; Path=/; Max-Age=31536000; SameSite=Lax; HttpOnly", theme.as_str());
     let unreadable = |_| PageError::BadRequest { detail: "`to` is not an address of this server".to_owned() };
     let cookie = HeaderValue::try_from(cookie).map_err(unreadable)?;
     let location = HeaderValue::try_from(url::local_or_root(&choice.to)).map_err(unreadable)?;

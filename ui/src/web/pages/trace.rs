@@ -156,7 +156,8 @@ fn build(state: &AppState, shell: Shell, trace: TraceId, at: Option<u64>) -> Res
     let event_count = seqs.len();
     // What went on in other traces belongs to the actions here, and links lead to it.
     let own: BTreeSet<u64> = seqs.into_iter().collect();
-    let listed: BTreeSet<u64> = own.iter().chain(actions.iter().flat_map(|action| &action.seqs)).copied().collect();
+    let listed: BTreeSet<u64> =
+        own.iter().chain(actions.iter().flat_map(|action| &action.seqs)).copied().collect();
     let records = projection.records(&listed.into_iter().collect::<Vec<_>>())?;
     let keys: BTreeSet<u64> = actions.iter().map(|action| action.key).collect();
     let id = trace.to_string();
@@ -222,7 +223,10 @@ fn action_view(action: &Action, all: &[Action], keys: &BTreeSet<u64>) -> ActionV
             .map(|ruling| badge::effect(ruling.decision.effect))
             .or_else(|| badge::has_effects(action.kind).then(badge::no_decision)),
         findings: action.findings.iter().map(|finding| badge::finding(*finding)).collect(),
-        agent: action.agent.as_ref().and_then(|agent| Some((agent.value.label()?.to_owned(), agent.inherited))),
+        agent: action
+            .agent
+            .as_ref()
+            .and_then(|agent| Some((agent.value.label()?.to_owned(), agent.inherited))),
         user: action.user.as_ref().map(|user| (user.value.clone(), user.inherited)),
         call_id: action.call_id.clone().unwrap_or_default(),
         resource: action.resource.clone().unwrap_or_default(),
@@ -234,7 +238,9 @@ fn action_view(action: &Action, all: &[Action], keys: &BTreeSet<u64>) -> ActionV
         rulings: action
             .rulings
             .iter()
-            .map(|ruling| ruling_view(ruling, standing.is_some_and(|standing| std::ptr::eq(standing, ruling))))
+            .map(|ruling| {
+                ruling_view(ruling, standing.is_some_and(|standing| std::ptr::eq(standing, ruling)))
+            })
             .collect(),
         provenance: action
             .provenance
@@ -326,9 +332,14 @@ fn ruling_view(ruling: &Ruling, stands: bool) -> RulingView {
     let policy = decision.policy.as_ref();
     let named = policy.map(|policy| {
         let bundle = policy.bundle.map(|digest| text::short_hex(&digest.to_hex()));
-        [policy.name.clone(), policy.version.clone(), bundle].into_iter().flatten().collect::<Vec<_>>().join(" ")
+        [policy.name.clone(), policy.version.clone(), bundle]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ")
     });
-    let reason = [decision.code.as_deref(), decision.reason.as_deref()].into_iter().flatten().collect::<Vec<_>>();
+    let reason =
+        [decision.code.as_deref(), decision.reason.as_deref()].into_iter().flatten().collect::<Vec<_>>();
     RulingView {
         seq: ruling.seq,
         at: time::moment(ruling.at_ns),
@@ -354,16 +365,18 @@ fn ruling_view(ruling: &Ruling, stands: bool) -> RulingView {
 fn event_row(record: &Record, own: bool) -> EventRow {
     let event = record.event.as_deref();
     let source = event.map(|event| {
-        let profile = event.source.profile.as_deref().map(|profile| format!(" / {profile}")).unwrap_or_default();
+        let profile =
+            event.source.profile.as_deref().map(|profile| format!(" / {profile}")).unwrap_or_default();
         format!("{}{profile}", event.source.format)
     });
     EventRow {
         seq: record.seq,
         received: time::moment(record.ts_ns),
         source: source.unwrap_or_else(|| record.kind.clone()),
-        what: event
-            .map(|event| format!("{} {}", event.action.kind.as_str(), event.action.name))
-            .unwrap_or_else(|| record.kind.clone()),
+        what: event.map_or_else(
+            || record.kind.clone(),
+            |event| format!("{} {}", event.action.kind.as_str(), event.action.name),
+        ),
         says: event.map(says).unwrap_or_default(),
         span: event.and_then(|event| event.span_id).map(|span| span.to_string()).unwrap_or_default(),
         withheld: !record.withheld.is_empty(),

@@ -74,6 +74,7 @@ struct Choice {
     chosen: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts that the template asks about")]
 #[derive(Debug, Template)]
 #[template(path = "traces.html")]
 struct TracesPage {
@@ -176,7 +177,13 @@ fn find(
             found.scanned += 1;
             let actions = projection.trace(&trace.trace_id)?;
             if filter.is_empty() || filter.matches(&trace.trace_id.to_string(), &actions.actions) {
-                found.rows.push(row(trace, &actions.actions, actions.seqs.len(), actions.read, projection.position()));
+                found.rows.push(row(
+                    trace,
+                    &actions.actions,
+                    actions.seqs.len(),
+                    actions.read,
+                    projection.position(),
+                ));
             }
             let full = found.rows.len() >= ROWS_MAX;
             if full || found.scanned >= scanned_max {
@@ -228,7 +235,8 @@ impl Filter {
             text: field("text", &query.text)?,
         };
         let known = |choices: Vec<Choice>, name: &str, value: &str| {
-            let names: Vec<&str> = choices.iter().map(|choice| choice.value).filter(|name| !name.is_empty()).collect();
+            let names: Vec<&str> =
+                choices.iter().map(|choice| choice.value).filter(|name| !name.is_empty()).collect();
             if value.is_empty() || names.contains(&value) {
                 return Ok(());
             }
@@ -262,7 +270,8 @@ impl Filter {
 
     /// Tells whether one action has everything that the filter asks of an action; the text may be anywhere.
     fn matches(&self, trace_id: &str, actions: &[Action]) -> bool {
-        let action_filter = [&self.agent, &self.tool, &self.effect, &self.finding].into_iter().any(|f| !f.is_empty());
+        let action_filter =
+            [&self.agent, &self.tool, &self.effect, &self.finding].into_iter().any(|f| !f.is_empty());
         let action_matches = !action_filter || actions.iter().any(|action| self.action_matches(action));
         action_matches
             && (self.text.is_empty()
@@ -284,7 +293,8 @@ impl Filter {
         };
         effect_matches
             && finding_matches
-            && (self.agent.is_empty() || action.agent_label().is_some_and(|agent| contains(agent, &self.agent)))
+            && (self.agent.is_empty()
+                || action.agent_label().is_some_and(|agent| contains(agent, &self.agent)))
             && (self.tool.is_empty() || contains(&action.name, &self.tool))
     }
 }

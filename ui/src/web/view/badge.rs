@@ -79,7 +79,9 @@ pub(crate) const fn finding(finding: Finding) -> Badge {
     match finding {
         Finding::Ungoverned => badge("ungoverned", "wait", WARN, "it ran and no source stated a decision"),
         Finding::EnforcementFailure => badge("enforcement failure", "bad", WARN, "blocked, yet it ran"),
-        Finding::Unfinished => badge("unfinished", "wait", CLOCK, "allowed or waiting, and no outcome followed"),
+        Finding::Unfinished => {
+            badge("unfinished", "wait", CLOCK, "allowed or waiting, and no outcome followed")
+        }
         Finding::Conflict => badge("conflict", "bad", SPLIT, "two decisions that differ"),
     }
 }
@@ -102,7 +104,9 @@ pub(crate) const fn trust(trust: Trust) -> Badge {
 /// Returns the shape of an action kind, in a 12 by 12 box.
 pub(crate) const fn kind_shape(kind: ActionKind) -> &'static str {
     match kind {
-        ActionKind::Tool => "M7.5 1.8a3 3 0 0 0-2.6 4.3L1.8 9.2l1 1 3.1-3.1a3 3 0 0 0 4-3.7L8 5.2 6.8 4l1.8-1.9z",
+        ActionKind::Tool => {
+            "M7.5 1.8a3 3 0 0 0-2.6 4.3L1.8 9.2l1 1 3.1-3.1a3 3 0 0 0 4-3.7L8 5.2 6.8 4l1.8-1.9z"
+        }
         ActionKind::Model => "M6 1.2 7.3 4.7 10.8 6 7.3 7.3 6 10.8 4.7 7.3 1.2 6l3.5-1.3z",
         ActionKind::Agent => "M2.5 4.5h7v5h-7zM6 4.5V2M4.5 6.8v.4M7.5 6.8v.4",
         ActionKind::Data => "M2 3c0-1 8-1 8 0v6c0 1-8 1-8 0zM2 3c0 1 8 1 8 0",

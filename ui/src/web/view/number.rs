@@ -9,7 +9,7 @@ pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() * 2);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push('\u{202f}');
         }
         out.push(digit);
@@ -33,8 +33,7 @@ impl Money {
 
     /// Returns the sums as text; `≈` marks sums that hold amounts from a price table.
     pub(crate) fn text(&self) -> String {
-        let sums: Vec<String> =
-            self.nano.iter().map(|(currency, nano)| nano_text(*nano, currency)).collect();
+        let sums: Vec<String> = self.nano.iter().map(|(currency, nano)| nano_text(*nano, currency)).collect();
         let mark = if self.estimated { "≈ " } else { "" };
         if sums.is_empty() { String::new() } else { format!("{mark}{}", sums.join(" + ")) }
     }
@@ -58,7 +57,11 @@ fn nano_units(nano: i128) -> String {
     let whole = nano.unsigned_abs() / 1_000_000_000;
     let fraction = format!("{:09}", nano.unsigned_abs() % 1_000_000_000);
     let kept = fraction.trim_end_matches('0').len().max(2);
-    format!("{sign}{}.{}", count(u64::try_from(whole).unwrap_or(u64::MAX)), fraction.get(..kept).unwrap_or("00"))
+    format!(
+        "{sign}{}.{}",
+        count(u64::try_from(whole).unwrap_or(u64::MAX)),
+        fraction.get(..kept).unwrap_or("00")
+    )
 }
 
 #[cfg(test)]

@@ -120,8 +120,11 @@ impl Summary {
             .into_iter()
             .map(|(kind, count)| KindCount { name: kind.as_str(), shape: badge::kind_shape(kind), count })
             .collect();
-        summary.effects =
-            effects.into_iter().rev().map(|(effect, count)| Counted { badge: badge::effect(effect), count }).collect();
+        summary.effects = effects
+            .into_iter()
+            .rev()
+            .map(|(effect, count)| Counted { badge: badge::effect(effect), count })
+            .collect();
         if unruled > 0 {
             summary.effects.push(Counted { badge: badge::no_decision(), count: unruled });
         }

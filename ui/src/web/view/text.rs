@@ -52,14 +52,12 @@ pub(crate) const fn is_hidden(character: char) -> bool {
 
 /// Cuts a text to a number of characters and says so with an ellipsis.
 pub(crate) fn shorten(text: &str, characters_max: usize) -> String {
-    match text.char_indices().nth(characters_max) {
-        None => text.to_owned(),
-        Some(_) => {
-            let keep = characters_max.saturating_sub(1);
-            let end = text.char_indices().nth(keep).map_or(text.len(), |(at, _)| at);
-            format!("{}\u{2026}", text.get(..end).unwrap_or(text))
-        }
+    if text.char_indices().nth(characters_max).is_none() {
+        return text.to_owned();
     }
+    let keep = characters_max.saturating_sub(1);
+    let end = text.char_indices().nth(keep).map_or(text.len(), |(at, _)| at);
+    format!("{}\u{2026}", text.get(..end).unwrap_or(text))
 }
 
 /// Returns the start of a long hexadecimal name, for columns; the full one goes into the title.

@@ -46,14 +46,24 @@ mod tests {
     #[test]
     fn values_cannot_break_out_of_their_place() {
         assert_eq!(encode("a&b=c#d/é"), "a%26b%3Dc%23d%2F%C3%A9");
-        assert_eq!(with_query("/traces", &[("agent", ""), ("tool", "a b"), ("at", "7")]), "/traces?tool=a%20b&at=7");
+        assert_eq!(
+            with_query("/traces", &[("agent", ""), ("tool", "a b"), ("at", "7")]),
+            "/traces?tool=a%20b&at=7"
+        );
         assert_eq!(with_query("/traces", &[]), "/traces");
     }
 
     #[test]
     fn redirects_stay_here() {
         assert_eq!(local_or_root("/traces?at=7"), "/traces?at=7");
-        for bad in ["//evil.example", "https://evil.example", "/\\evil.example", "", "/a\r\nb", "javascript:alert(1)"] {
+        for bad in [
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "",
+            "/a\r\nb",
+            "javascript:alert(1)",
+        ] {
             assert_eq!(local_or_root(bad), "/", "{bad}");
         }
     }

@@ -33,10 +33,12 @@ pub(crate) struct Place {
 /// Orders actions as a tree: roots and children by start time, then position. A parent that is not there, and a
 /// cycle of parents, make an action a root; every action appears once.
 pub(crate) fn places(actions: &[Action]) -> Vec<Place> {
-    let by_key: BTreeMap<u64, usize> = actions.iter().enumerate().map(|(index, action)| (action.key, index)).collect();
+    let by_key: BTreeMap<u64, usize> =
+        actions.iter().enumerate().map(|(index, action)| (action.key, index)).collect();
     let mut children = BTreeMap::<Option<usize>, Vec<usize>>::new();
     for (index, action) in actions.iter().enumerate() {
-        let parent = action.parent.and_then(|key| by_key.get(&key).copied()).filter(|parent| *parent != index);
+        let parent =
+            action.parent.and_then(|key| by_key.get(&key).copied()).filter(|parent| *parent != index);
         children.entry(parent).or_default().push(index);
     }
     let order = |index: &usize| actions.get(*index).map(|action| (action.start_ns, action.key));
@@ -68,7 +70,8 @@ pub(crate) fn places(actions: &[Action]) -> Vec<Place> {
 
 fn place(action: &Action, index: usize, depth: usize, start: u64, end: u64) -> Place {
     let length = u128::from(end.saturating_sub(start).max(1));
-    let scale = |ns: u64| u64::try_from(u128::from(ns) * u128::from(WIDTH) / length).unwrap_or(WIDTH).min(WIDTH);
+    let scale =
+        |ns: u64| u64::try_from(u128::from(ns) * u128::from(WIDTH) / length).unwrap_or(WIDTH).min(WIDTH);
     let from = scale(action.start_ns.saturating_sub(start));
     let to = scale(action.end_ns.unwrap_or(action.start_ns).saturating_sub(start)).max(from);
     let width = (to - from).max(BAR_MIN);

@@ -39,7 +39,7 @@ pub(crate) async fn find_or_run(state: &AppState, asked: Asked) -> Result<Arc<Co
         let (state, asked) = (state.clone(), asked.clone());
         blocking::run(move || Sides::find(&state, &asked)).await?
     };
-    let (from, to) = (sides.from_name(), sides.to.digest.to_string());
+    let (from, to) = (sides.name_before(), sides.to.digest.to_string());
     let kept = state.comparison(|kept| {
         kept.from == from && kept.to == to && kept.trace == asked.trace && kept.end == asked.end
     });
@@ -69,7 +69,7 @@ impl Sides {
         Ok(Self { from, to: find(&published, &asked.to)? })
     }
 
-    fn from_name(&self) -> String {
+    fn name_before(&self) -> String {
         self.from.as_ref().map_or_else(|| RECORDED.to_owned(), |policy| policy.digest.to_string())
     }
 }
@@ -94,7 +94,7 @@ fn run(state: &AppState, sides: &Sides, asked: &Asked) -> Result<Comparison, Pag
     let verdict = Gate::default().judge(&diff);
     let from_label = sides.from.as_ref().map_or_else(|| RECORDED.to_owned(), policies::label);
     Ok(Comparison {
-        from: sides.from_name(),
+        from: sides.name_before(),
         to: sides.to.digest.to_string(),
         trace: asked.trace,
         end: asked.end,
@@ -105,7 +105,8 @@ fn run(state: &AppState, sides: &Sides, asked: &Asked) -> Result<Comparison, Pag
 }
 
 fn replayed(state: &AppState, policy: &Published, asked: &Asked) -> Result<Run, PageError> {
-    let failed = |detail: String| PageError::Policy { detail: format!("{}: {detail}", policies::label(policy)) };
+    let failed =
+        |detail: String| PageError::Policy { detail: format!("{}: {detail}", policies::label(policy)) };
     // By full digest, which is never taken for a path.
     let bundle = registry::resolve(Some(state.ledger()), &policy.digest.to_string())
         .map_err(|error| failed(chain(&error)))?;

@@ -111,7 +111,8 @@ impl Links<'_> {
     /// Returns the address of this comparison, pinned, with more pairs.
     pub(crate) fn with(&self, more: &[(&str, &str)]) -> String {
         let end = self.end.to_string();
-        let mut pairs = vec![("from", self.from), ("to", self.to), ("trace", self.trace.trim()), ("at", &end)];
+        let mut pairs =
+            vec![("from", self.from), ("to", self.to), ("trace", self.trace.trim()), ("at", &end)];
         pairs.extend_from_slice(more);
         url::with_query("/diff", &pairs)
     }

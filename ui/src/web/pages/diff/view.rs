@@ -44,7 +44,9 @@ impl Filter {
             "" => None,
             name => Some(Class::ALL.into_iter().find(|class| class.as_str() == name).ok_or_else(|| {
                 let known: Vec<&str> = Class::ALL.iter().map(|class| class.as_str()).collect();
-                PageError::BadRequest { detail: format!("`{name}` is not a class; known are {}", known.join(", ")) }
+                PageError::BadRequest {
+                    detail: format!("`{name}` is not a class; known are {}", known.join(", ")),
+                }
             })?),
         };
         for effect in [before, after].into_iter().filter(|effect| !effect.is_empty()) {
@@ -248,7 +250,8 @@ impl DiffView {
         let verdict = &comparison.verdict;
         let matching: Vec<&Change> = diff.changes.iter().filter(|change| filter.matches(change)).collect();
         let change_count = matching.len();
-        let mut shown = matching.into_iter().filter(|change| filter.beyond.is_none_or(|beyond| change.key > beyond));
+        let mut shown =
+            matching.into_iter().filter(|change| filter.beyond.is_none_or(|beyond| change.key > beyond));
         let changes: Vec<ChangeRow> = shown.by_ref().take(CHANGES_MAX).map(change_row).collect();
         let more = shown.next().and(changes.last()).map(|last| {
             let beyond = last.key.to_string();
@@ -287,7 +290,10 @@ impl DiffView {
             lost: diff.coverage.lost,
             columns: effects().map(effect_badge).collect(),
             matrix: matrix(diff, links),
-            classes: Class::ALL.into_iter().map(|class| class_row(class, diff.weight(class), links)).collect(),
+            classes: Class::ALL
+                .into_iter()
+                .map(|class| class_row(class, diff.weight(class), links))
+                .collect(),
             rules: diff.rules.iter().map(|rule| rule_row(rule, links)).collect(),
             unknowns: diff
                 .coverage
@@ -338,7 +344,9 @@ fn outcome_badge(outcome: Outcome) -> Badge {
         Outcome::Pass => ("pass", badge::effect(Effect::Allow), "nothing fired"),
         Outcome::Warn => ("warn", badge::effect(Effect::RequireApproval), "something to look at"),
         Outcome::Fail => ("fail", badge::effect(Effect::Block), "the gate fired"),
-        Outcome::Untrusted => ("not trustworthy", badge::effect(Effect::Block), "the result cannot be trusted"),
+        Outcome::Untrusted => {
+            ("not trustworthy", badge::effect(Effect::Block), "the result cannot be trusted")
+        }
     };
     Badge { label, meaning, ..like }
 }
@@ -346,7 +354,9 @@ fn outcome_badge(outcome: Outcome) -> Badge {
 fn headline(diff: &Diff, outcome: Outcome, empty: bool) -> String {
     let count = |class: Class| diff.weight(class).points;
     match outcome {
-        Outcome::Untrusted => "Not trustworthy: replay does not give the decisions that were recorded".to_owned(),
+        Outcome::Untrusted => {
+            "Not trustworthy: replay does not give the decisions that were recorded".to_owned()
+        }
         _ if empty => "Nothing could be compared".to_owned(),
         _ if !diff.has_changes() => "No decision changes".to_owned(),
         _ => {
@@ -393,7 +403,9 @@ const fn class_badge(class: Class) -> Badge {
         Class::Tightened => ("wait", "M6 2v8M2.5 6.5 6 10l3.5-3.5", "stricter than before"),
         Class::ObligationsChanged => ("info", "M2 3h8M2 6h8M2 9h5", "same effect, other obligations"),
         Class::RuleChanged => ("info", "M2 4h7L7 2M10 8H3l2 2", "same effect, determined by other rules"),
-        Class::Unknown => ("quiet", "M2.5 6h.2M6 6h.2M9.5 6h.2", "could not be evaluated or was never recorded"),
+        Class::Unknown => {
+            ("quiet", "M2.5 6h.2M6 6h.2M9.5 6h.2", "could not be evaluated or was never recorded")
+        }
         Class::Unchanged => ("quiet", "M2.5 4.5h7M2.5 7.5h7", "same effect, obligations and rules"),
     };
     Badge { label: class_words(class), tone, shape, meaning }
@@ -416,7 +428,14 @@ fn side(subject: &Subject, diff: &Diff, which: Side, label: &str) -> SideView {
     let reproduction = found.map(|check| {
         let (badge, words) = if !check.mismatches.is_empty() {
             let fails = Badge { label: "fails", ..badge::effect(Effect::Block) };
-            (fails, format!("{} of {} recorded decisions that name this bundle come out differently", check.mismatches.len(), check.checked))
+            (
+                fails,
+                format!(
+                    "{} of {} recorded decisions that name this bundle come out differently",
+                    check.mismatches.len(),
+                    check.checked
+                ),
+            )
         } else if check.checked == 0 {
             let nothing = Badge { label: "not checked", ..badge::no_decision() };
             (nothing, "no recorded decision names this bundle by digest".to_owned())
@@ -433,7 +452,9 @@ fn side(subject: &Subject, diff: &Diff, which: Side, label: &str) -> SideView {
             .mismatches
             .iter()
             .take(20)
-            .map(|mismatch| (mismatch.seq, mismatch.recorded.to_string(), mismatch.replayed.label().to_owned()))
+            .map(|mismatch| {
+                (mismatch.seq, mismatch.recorded.to_string(), mismatch.replayed.label().to_owned())
+            })
             .collect();
         ReproductionView { badge, words, mismatches }
     });
