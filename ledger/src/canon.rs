@@ -8,8 +8,9 @@ use serde_json::Value;
 /// Largest integer that every JSON reader carries exactly: 2^53 − 1.
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 
-/// Deepest nesting that is written; deeper input is refused rather than risk a reader's stack.
-pub const DEPTH_MAX: usize = 128;
+/// Deepest nesting that is written. Common JSON readers, ours among them, stop at 128 levels, and entry and
+/// disclosure put their own levels around a value: what is written must be readable.
+pub const DEPTH_MAX: usize = 120;
 
 /// Why a value has no canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

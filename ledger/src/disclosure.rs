@@ -16,6 +16,9 @@ use crate::clock::{Entropy, EntropyError};
 /// Longest encoded disclosure.
 pub const DISCLOSURE_BYTES_MAX: usize = 24 * 1024 * 1024;
 
+/// Member that holds the digests of an object's disclosed members.
+const DIGESTS: &str = "_sd";
+
 /// Member that lists the JSON pointers of disclosed members.
 pub const MEMBERS: &str = "_sd_members";
 
@@ -29,6 +32,11 @@ const DISCLOSED: &[&[&str]] = &[
     &["outcome", "result"],
     &["outcome", "error", "message"],
 ];
+
+/// Lists the JSON pointers of the members that are split off, wherever a body has them.
+pub fn pointers() -> impl Iterator<Item = String> {
+    DISCLOSED.iter().map(|path| format!("/{}", path.join("/")))
+}
 
 /// Why a text is not a disclosure, or does not belong to an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +58,12 @@ pub enum DisclosureError {
     Collision {
         /// Name that it discloses.
         name: String,
+    },
+    /// A member has a name that is kept for disclosures.
+    #[error("member `{pointer}` has a name that is reserved for the digests of disclosed values")]
+    Reserved {
+        /// JSON pointer to the member.
+        pointer: String,
     },
     /// The value has no canonical form.
     #[error(transparent)]
@@ -157,14 +171,21 @@ pub fn split(
     mut body: Map<String, Value>,
     entropy: &dyn Entropy,
 ) -> Result<(Map<String, Value>, Vec<Disclosure>), DisclosureError> {
-    let mut disclosures = Vec::new();
-    let mut members = Vec::new();
+    let mut values = Vec::new();
     for path in DISCLOSED {
         let Some((name, parents)) = path.split_last() else { continue };
         let Some(object) = descend(&mut body, parents) else { continue };
         let Some(value) = object.remove(*name) else { continue };
+        values.push((*path, *name, parents, value));
+    }
+    // What stays must not look like what is put in now: a reader could not tell them apart.
+    refuse_reserved(&body, "")?;
+    let mut disclosures = Vec::new();
+    let mut members = Vec::new();
+    for (path, name, parents, value) in values {
+        let Some(object) = descend(&mut body, parents) else { continue };
         let disclosure = Disclosure::new(name, value, entropy)?;
-        let digests = object.entry("_sd").or_insert_with(|| Value::from(Vec::<Value>::new()));
+        let digests = object.entry(DIGESTS).or_insert_with(|| Value::from(Vec::<Value>::new()));
         if let Value::Array(digests) = digests {
             digests.push(Value::from(disclosure.digest()));
             // RFC 9901 section 4.2.4.1: the order must not tell which digest is which.
@@ -177,6 +198,20 @@ pub fn split(
         body.insert(MEMBERS.to_owned(), Value::from(members));
     }
     Ok((body, disclosures))
+}
+
+/// Refuses the names of digests and of the list of members wherever [`merge`] would take them for its own.
+fn refuse_reserved(object: &Map<String, Value>, pointer: &str) -> Result<(), DisclosureError> {
+    for (name, member) in object {
+        let here = || format!("{pointer}/{}", canon::escape_pointer(name));
+        if name == DIGESTS || (pointer.is_empty() && name == MEMBERS) {
+            return Err(DisclosureError::Reserved { pointer: here() });
+        }
+        if let Value::Object(member) = member {
+            refuse_reserved(member, &here())?;
+        }
+    }
+    Ok(())
 }
 
 fn descend<'a>(body: &'a mut Map<String, Value>, path: &[&str]) -> Option<&'a mut Map<String, Value>> {
@@ -301,6 +336,33 @@ mod tests {
         let reparsed = Disclosure::parse(disclosures[0].encoded()).unwrap();
         assert_eq!(&reparsed, &disclosures[0]);
         assert!(Disclosure::parse("####").is_err());
+    }
+
+    #[test]
+    fn names_of_digests_are_refused_where_a_reader_would_take_them_for_digests() {
+        let refused = |change: fn(&mut Map<String, Value>)| {
+            let mut body = body();
+            change(&mut body);
+            split(body, &SteppingEntropy::default()).unwrap_err()
+        };
+        let at = |pointer: &str| DisclosureError::Reserved { pointer: pointer.into() };
+        assert_eq!(refused(|body| drop(body.insert("_sd".into(), json!("x")))), at("/_sd"));
+        assert_eq!(refused(|body| drop(body.insert(MEMBERS.into(), json!(["/user"])))), at("/_sd_members"));
+        assert_eq!(refused(|body| drop(body.insert("other".into(), json!({"_sd": []})))), at("/other/_sd"));
+        // Inside a disclosed value they are nobody's business.
+        let mut inside = body();
+        inside.insert("attributes".into(), json!({"_sd": [1], "_sd_members": {}}));
+        let (hidden, disclosures) = split(inside.clone(), &SteppingEntropy::default()).unwrap();
+        assert_eq!(merge(hidden, &disclosures).unwrap().body, inside);
+    }
+
+    #[test]
+    fn the_deepest_value_that_is_written_is_read_back() {
+        let deep = |levels: usize| (1..levels).fold(json!([]), |inner, _| json!([inner]));
+        let entropy = SteppingEntropy::default();
+        let deepest = Disclosure::new("attributes", deep(canon::DEPTH_MAX), &entropy).unwrap();
+        assert_eq!(Disclosure::parse(deepest.encoded()).unwrap(), deepest);
+        assert!(Disclosure::new("attributes", deep(canon::DEPTH_MAX + 1), &entropy).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,9 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, Keypair
 use ed25519_dalek::{Signer as _, VerifyingKey};
 
 use crate::clock::{Entropy, EntropyError};
+
+/// Most bytes of a key file that are read; whatever is longer is no key.
+const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Why a key cannot be made, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -143,11 +146,19 @@ impl fmt::Debug for StoreSecret {
 
 fn read_private(path: &Path) -> Result<Vec<u8>, KeyError> {
     let io = |source| KeyError::Io { path: path.to_owned(), source };
-    let mode = fs::metadata(path).map_err(io)?.permissions().mode() & 0o777;
+    // The open file is asked, not the path: between two looks at a path another file can take its place.
+    let file = fs::File::open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeyError::Exposed { path: path.to_owned(), mode });
     }
-    fs::read(path).map_err(io)
+    if !metadata.is_file() {
+        return Err(KeyError::Format { path: path.to_owned(), what: "a file" });
+    }
+    let mut bytes = Vec::new();
+    file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {

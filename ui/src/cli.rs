@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use verdict_ledger::clock::SystemClock;
 use verdict_ledger::id::TraceId;
-use verdict_ledger::{Ledger, OpenOptions};
+use verdict_ledger::{Ledger, LedgerError, OpenOptions};
 
 use crate::cmd;
 use crate::exit::CliError;
@@ -45,11 +45,14 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Ledger directory.
-    #[arg(long, global = true, env = "VERDICT_LEDGER", default_value = "verdict-ledger", value_name = "DIR")]
-    pub(crate) ledger: PathBuf,
-    /// Lock file: where `init` puts it, best on another volume; elsewhere where it is now, if it was moved.
-    #[arg(long, global = true, env = "VERDICT_LOCK", value_name = "PATH")]
+    // The environment is read in `Context::of`: clap refuses a variable that is set to nothing, which is how
+    // CI systems unset one.
+    /// Ledger directory [env: VERDICT_LEDGER] [default: verdict-ledger].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) ledger: Option<PathBuf>,
+    /// Lock file: where `init` puts it, best on another volume; elsewhere where it is now, if it was moved
+    /// [env: VERDICT_LOCK].
+    #[arg(long, global = true, value_name = "PATH")]
     pub(crate) lock: Option<PathBuf>,
     /// Form of the result; a command says which it can write.
     #[arg(long, global = true, value_enum)]
@@ -151,8 +154,9 @@ impl Context {
     /// Reads the global options.
     pub(crate) fn of(global: &Global) -> Self {
         Self {
-            ledger: global.ledger.clone(),
-            lock: global.lock.clone(),
+            ledger: from_environment(global.ledger.clone(), "VERDICT_LEDGER")
+                .unwrap_or_else(|| PathBuf::from("verdict-ledger")),
+            lock: from_environment(global.lock.clone(), "VERDICT_LOCK"),
             output: Output::new(global.format, global.color, global.quiet),
         }
     }
@@ -162,14 +166,23 @@ impl Context {
         Ok(Ledger::open_reader(&self.ledger, &self.options())?)
     }
 
-    /// Opens the ledger for writing.
-    pub(crate) fn writer(&self) -> Result<Ledger, CliError> {
-        Ok(Ledger::open(&self.ledger, &self.options(), Arc::new(SystemClock))?)
+    /// Opens the ledger for writing. `while_served` says what to do when `verdict serve` has it open.
+    pub(crate) fn writer(&self, while_served: &str) -> Result<Ledger, CliError> {
+        Ledger::open(&self.ledger, &self.options(), Arc::new(SystemClock)).map_err(|error| {
+            let busy = matches!(error, LedgerError::Busy { .. });
+            let error = CliError::from(error);
+            if busy { error.hint(while_served) } else { error }
+        })
     }
 
     fn options(&self) -> OpenOptions {
         OpenOptions { lock: self.lock.clone(), ..OpenOptions::default() }
     }
+}
+
+/// A variable that is set to nothing is not set.
+fn from_environment(given: Option<PathBuf>, variable: &str) -> Option<PathBuf> {
+    given.or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from))
 }
 
 /// Who does something and why, for commands that leave an entry.

@@ -128,7 +128,10 @@ impl CliError {
     pub(crate) fn io(what: &str, path: &Path, error: &std::io::Error) -> Self {
         let message = format!("{what} {}: {error}", path.display());
         match error.kind() {
-            std::io::ErrorKind::NotFound => Self::unusable(message),
+            std::io::ErrorKind::NotFound
+            | std::io::ErrorKind::IsADirectory
+            | std::io::ErrorKind::NotADirectory
+            | std::io::ErrorKind::InvalidData => Self::unusable(message),
             std::io::ErrorKind::StorageFull
             | std::io::ErrorKind::FileTooLarge
             | std::io::ErrorKind::QuotaExceeded => {
@@ -145,10 +148,13 @@ impl CliError {
         self
     }
 
-    /// Puts a place before the message.
+    /// Puts a place before the message, unless the message names it already.
     #[must_use]
     pub(crate) fn at(mut self, place: impl std::fmt::Display) -> Self {
-        self.message = format!("{place}: {}", self.message);
+        let place = place.to_string();
+        if !self.message.contains(&place) {
+            self.message = format!("{place}: {}", self.message);
+        }
         self
     }
 
@@ -193,8 +199,8 @@ impl From<LedgerError> for CliError {
             }
             LedgerError::OutOfRange { .. } => Self::of(Kind::Unusable, &error),
             LedgerError::Busy { .. } => Self::of(Kind::Environment, &error)
-                .hint("a ledger has one writer: stop the other process, or send events to its HTTP address")
-                .hint("commands that only read work at the same time"),
+                .hint("a ledger has one writer, and `verdict serve` is one for as long as it runs")
+                .hint("what only reads works meanwhile: stats, trace, replay, verify, export events, keys show"),
             LedgerError::LockMissing { .. } => Self::of(Kind::Untrusted, &error)
                 .hint("restore the lock file, or name where it is now with --lock PATH"),
             _ if error.is_untrusted() => Self::of(Kind::Untrusted, &error)
@@ -219,13 +225,13 @@ impl From<LedgerError> for CliError {
                 inner.message = format!("{error}: {}", inner.message);
                 inner
             }
-            LedgerError::Key(key) => Self::of(
-                match key {
+            LedgerError::Key(key) => {
+                let kind = match key {
                     KeyError::Format { .. } => Kind::Unusable,
                     _ => Kind::Environment,
-                },
-                &error,
-            ),
+                };
+                Self::of(kind, &error).hint("writing needs the files in `keys/`: restore them from a backup")
+            }
             _ => Self::of(Kind::Environment, &error),
         }
     }
@@ -277,7 +283,8 @@ impl From<RegistryError> for CliError {
                     .hint("see `verdict policy list`; a policy is named name@version, digest (its first 8 digits do), `active`, or a path with a `/`")
             }
             RegistryError::NoneActive { .. } => {
-                Self::of(Kind::Unusable, &error).hint("run `verdict policy activate REF`")
+                Self::of(Kind::Unusable, &error)
+                    .hint("put one in force: `verdict policy publish PATH --activate`, or `verdict policy activate REF` for one that is published")
             }
             RegistryError::ArchiveMissing { .. }
             | RegistryError::ArchiveDiffers { .. }
@@ -314,8 +321,9 @@ impl From<ExportError> for CliError {
                 MaterialError::Range { .. }
                 | MaterialError::Trace { .. }
                 | MaterialError::NoCheckpoint { .. },
-            )
-            | ExportError::KeyName { .. }
+            ) => Self::of(Kind::Unusable, &error)
+                .hint("see `verdict trace list` and `verdict stats` for what is there"),
+            ExportError::KeyName { .. }
             | ExportError::SharedKey
             | ExportError::TooManyFiles { .. } => Self::of(Kind::Unusable, &error),
             ExportError::Material(_) | ExportError::Entry { .. } | ExportError::Unsound { .. } => {

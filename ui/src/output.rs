@@ -88,13 +88,18 @@ impl Output {
     /// Tells something beside the result.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            stderr(text);
+            self.remark("note", text, text);
         }
     }
 
     /// Warns; also when told to be quiet.
     pub(crate) fn warn(&self, text: &str) {
-        stderr(&format!("warning: {text}"));
+        self.remark("warning", text, &format!("warning: {text}"));
+    }
+
+    /// Who asked for JSON reads stderr by machine too: every line of it is then an object.
+    fn remark(&self, kind: &str, text: &str, plain: &str) {
+        if self.format == Some(Format::Json) { stderr(&json!({kind: text}).to_string()) } else { stderr(plain) }
     }
 
     /// Tells why the command did not do its work.

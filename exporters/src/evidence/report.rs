@@ -185,7 +185,7 @@ pub(crate) fn readme(predicate: &Predicate) -> String {
         "Evidence from the decision log {origin}: {selection}.\n\
          Read data/report.html first; it begins with what this does not prove.\n\
          Verify with keys that you got from somewhere else than this file:\n\
-         verdict verify FILE.zip --log-key KEY --bundle-key KEY, or open data/verify.html in a browser, offline;\n\
+         verdict verify FILE.zip --key KEYS, or open data/verify.html in a browser, offline;\n\
          sha256sum -c manifest-sha256.txt shows only that the copy is whole, not who made it.\n",
         origin = predicate.origin,
         selection = selection(&predicate.selection),

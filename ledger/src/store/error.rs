@@ -48,6 +48,14 @@ pub enum LedgerError {
         /// Newest format known.
         known: u32,
     },
+    /// Rows of a version that this version does not know.
+    #[error("the ledger's rows have version {found}, and this version of the program reads version {known}")]
+    Rows {
+        /// Version found.
+        found: u32,
+        /// Version known.
+        known: u32,
+    },
     /// Another process writes the ledger.
     #[error("{} is being written by another process", path.display())]
     Busy {

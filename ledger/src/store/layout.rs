@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -79,9 +80,11 @@ impl Layout {
 
     /// Returns where the lock lies unless somebody says otherwise.
     pub(super) fn default_lock(&self) -> PathBuf {
-        let mut name = self.dir.file_name().map_or_else(|| "verdict".into(), std::ffi::OsStr::to_os_string);
+        // The same ledger has the same lock under every spelling of its path, through links and `..` too.
+        let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        let mut name = dir.file_name().map_or_else(|| "verdict".into(), std::ffi::OsStr::to_os_string);
         name.push(".lock");
-        self.dir.with_file_name(name)
+        dir.with_file_name(name)
     }
 
     /// Makes the directory; it must be missing or empty.
@@ -91,7 +94,19 @@ impl Layout {
         if fs::read_dir(&self.dir).map_err(io)?.next().is_some() {
             return Err(LedgerError::NotEmpty { path: self.dir.clone() });
         }
-        fs::create_dir(self.keys()).map_err(|source| LedgerError::Io { path: self.keys(), source })
+        let keys = fs::DirBuilder::new().mode(0o700).create(self.keys());
+        keys.map_err(|source| LedgerError::Io { path: self.keys(), source })
+    }
+
+    /// Flushes the directories: a file is not there after a power cut until the directory that names it is. What is
+    /// acknowledged must not outlive the keys that it is read with.
+    pub(super) fn sync(&self) -> Result<(), LedgerError> {
+        let parent = self.dir.parent().map(Path::to_owned);
+        for path in [Some(self.keys()), Some(self.dir.clone()), parent].into_iter().flatten() {
+            let synced = fs::File::open(&path).and_then(|dir| dir.sync_all());
+            synced.map_err(|source| LedgerError::Io { path, source })?;
+        }
+        Ok(())
     }
 
     pub(super) fn write_settings(&self, settings: &Settings) -> Result<(), LedgerError> {
@@ -100,8 +115,7 @@ impl Layout {
             let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
             serde_json::to_writer_pretty(&mut file, settings)?;
             file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::File::open(&self.dir)?.sync_all()
+            file.sync_all()
         };
         write().map_err(|source| LedgerError::Io { path: path.clone(), source })
     }

@@ -5,7 +5,7 @@
 //! fixed file of two slots that are written in turn, so that a torn write leaves the other slot whole; writing a
 //! slot is one positioned write and one flush.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -15,11 +15,15 @@ use serde::{Deserialize, Serialize};
 use super::error::LedgerError;
 use crate::merkle::Hash;
 
-const SLOT_BYTES: u64 = 8192;
+const SLOT_LENGTH: usize = 8192;
+const SLOT_BYTES: u64 = SLOT_LENGTH as u64;
 const MAGIC: &[u8; 8] = b"VRDLOCK1";
 const HEADER_BYTES: usize = 12;
 const CHECKSUM_BYTES: usize = 32;
 const CHECKSUM_CONTEXT: &str = "verdict 2026-11 lock slot v1";
+
+/// How often a reader looks before it calls the lock damaged: the writer may be inside a slot at each look.
+const LOOKS: usize = 4;
 
 /// What the lock says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,8 +75,12 @@ impl LockFile {
             .mode(0o600)
             .open(path)
             .map_err(io_error)?;
-        file.set_len(2 * SLOT_BYTES).map_err(io_error)?;
         let lock = Self { file, path: path.to_owned() };
+        lock.own()?;
+        // Written, not only reserved: a full disk must not be found out by the first commit.
+        for slot in 0..2 {
+            lock.file.write_all_at(&[0; SLOT_LENGTH], slot * SLOT_BYTES).map_err(io_error)?;
+        }
         lock.write(state).map_err(io_error)?;
         lock.file.sync_all().map_err(io_error)?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -89,14 +97,26 @@ impl LockFile {
                 _ => LedgerError::Io { path: path.to_owned(), source },
             })?;
         let lock = Self { file, path: path.to_owned() };
-        let newest = [0, 1].into_iter().filter_map(|slot| lock.slot(slot)).max_by_key(|state| state.counter);
-        match newest {
+        if write {
+            lock.own()?;
+        }
+        let look = || [0, 1].into_iter().filter_map(|slot| lock.slot(slot)).max_by_key(|state| state.counter);
+        match (0..LOOKS).find_map(|_| look()) {
             Some(state) => Ok((lock, state)),
             None => Err(LedgerError::LockDamaged {
                 path: lock.path,
                 detail: "neither of its two slots is whole".to_owned(),
             }),
         }
+    }
+
+    /// Takes the file for this process. RocksDB's own lock keeps two writers out of one database; this one keeps a
+    /// writer of a *copy* of the database from acknowledging a second history under the same lock and key.
+    fn own(&self) -> Result<(), LedgerError> {
+        self.file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => LedgerError::Busy { path: self.path.clone() },
+            TryLockError::Error(source) => LedgerError::Io { path: self.path.clone(), source },
+        })
     }
 
     /// Writes a state into the slot of its counter and flushes it to the disk.
@@ -115,7 +135,7 @@ impl LockFile {
     }
 
     fn slot(&self, slot: u64) -> Option<LockState> {
-        let mut bytes = vec![0; usize::try_from(SLOT_BYTES).ok()?];
+        let mut bytes = vec![0; SLOT_LENGTH];
         self.file.read_exact_at(&mut bytes, slot * SLOT_BYTES).ok()?;
         let rest = bytes.strip_prefix(MAGIC)?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
@@ -161,6 +181,17 @@ mod tests {
         assert!(matches!(LockFile::create(&path, &state(1)), Err(LedgerError::LockExists { .. })));
         let missing = dir.path().join("other");
         assert!(matches!(LockFile::open(&missing, true), Err(LedgerError::LockMissing { .. })));
+    }
+
+    #[test]
+    fn one_writer_holds_it_and_readers_look_at_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("l.lock");
+        let lock = LockFile::create(&path, &state(1)).unwrap();
+        assert!(matches!(LockFile::open(&path, true), Err(LedgerError::Busy { .. })));
+        assert_eq!(LockFile::open(&path, false).unwrap().1, state(1));
+        drop(lock);
+        assert!(LockFile::open(&path, true).is_ok());
     }
 
     #[test]

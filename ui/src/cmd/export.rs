@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use verdict_diff::render::text::counted;
 use verdict_exporters::evidence::{self, ExportOptions, Withhold};
+use verdict_ledger::disclosure;
 use verdict_ledger::event::Source;
 use verdict_ledger::note::VerifierKey;
 use verdict_ledger::{Batch, Ledger, Record};
 
-use super::files;
+use super::{entries, files};
 use crate::cli::{Attribution, Context, Selection};
 use crate::exit::{CliError, Exit, Kind, chain};
 
@@ -79,7 +81,9 @@ fn export_evidence(args: EvidenceArgs, context: &Context) -> Result<Exit, CliErr
             .hint("--range .. takes everything and proves that nothing was left out"));
     }
     let withhold = withhold(args.withhold)?;
-    let ledger = context.writer()?;
+    let ledger = context.writer(
+        "an export is an entry of the ledger itself: stop `verdict serve` (agents send again what it did not acknowledge), export, start it again",
+    )?;
     // The newest checkpoint is to cover everything that is there.
     ledger.settle()?;
     let selection = match (args.selection.trace, args.selection.range) {
@@ -108,10 +112,10 @@ fn export_evidence(args: EvidenceArgs, context: &Context) -> Result<Exit, CliErr
         }))?;
     } else {
         context.output.result(&format!(
-            "wrote {}\n  {} entries, {} disclosures, {} withheld or erased\n  sha256 {}\n",
+            "wrote {}\n  {}, {}, {} withheld or erased\n  sha256 {}\n",
             args.out.display(),
-            counts.entries,
-            counts.disclosures,
+            entries(counts.entries),
+            counted(counts.disclosures, "disclosed value"),
             counts.redactions,
             built.digest.to_hex()
         ))?;
@@ -140,9 +144,12 @@ fn withhold(members: Vec<String>) -> Result<Withhold, CliError> {
     if members.iter().any(|member| member == "all") {
         return Ok(Withhold::Everything);
     }
-    if let Some(bad) = members.iter().find(|member| !member.starts_with('/')) {
-        return Err(CliError::unusable(format!("--withhold `{bad}` is not a JSON pointer"))
-            .hint("a pointer starts with a slash, like /user or /action/arguments"));
+    // Anything else stands in the entry itself, in the clear: leaving it out would break the proof, and going on
+    // would disclose what somebody asked to hold back.
+    let possible: Vec<String> = disclosure::pointers().collect();
+    if let Some(bad) = members.iter().find(|member| !possible.contains(member)) {
+        return Err(CliError::unusable(format!("--withhold `{bad}`: there is no such member that can be left out"))
+            .hint(format!("what can be left out is `all`, or {}", possible.join(", "))));
     }
     Ok(Withhold::Members(members.into_iter().collect::<BTreeSet<_>>()))
 }

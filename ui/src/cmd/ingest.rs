@@ -7,16 +7,22 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use verdict_ledger::ingest::{self, Format, IngestError, Limits, Mapped, Rejected, Signal};
+use verdict_diff::render::text::counted;
+use verdict_ledger::ingest::{self, Format, IngestError, Limits, Mapped, Signal};
 use verdict_ledger::{Batch, Ledger};
 
+use super::entries;
 use crate::cli::Context;
 use crate::exit::{CliError, Exit, chain};
 use crate::output::Output;
 use crate::progress::Progress;
 
-/// Records that cannot be taken and are named one by one; the rest is counted.
+/// Records that are named one by one when the rest of their file is taken; more are counted.
 const REJECTED_SHOWN: usize = 20;
+/// Records that are named one by one when their file is refused: enough to see what is wrong with it.
+const REFUSED_SHOWN: usize = 5;
+/// What to do when a server has the ledger open.
+const WHILE_SERVED: &str = "send native events to the server: `curl -H 'content-type: application/x-ndjson' --data-binary @FILE http://127.0.0.1:7878/api/v1/events` (OTLP goes to /v1/traces and /v1/logs); or stop it, ingest, start it again";
 /// Directories inside directories that are followed.
 const DEPTH_MAX: usize = 16;
 /// Records appended in one atomic write.
@@ -32,7 +38,8 @@ Examples:
   verdict ingest --input-format otlp-proto body  when the bytes do not tell
 
 The same file twice adds nothing. A file with a record that cannot be taken is refused as a whole,
-with line and byte; --keep-going takes the rest of it and ends with exit code 2.")]
+with line and byte; --keep-going takes the rest of it and ends with exit code 2. In a directory, empty
+files and JSON of another kind are skipped with a warning.")]
 pub(crate) struct Args {
     /// Files, directories, or `-` for stdin.
     #[arg(required = true, value_name = "FILE|DIR|-")]
@@ -78,7 +85,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let output = context.output;
     let json = output.is_json()?;
     let inputs = expand(&args.inputs)?;
-    let ledger = context.writer()?;
+    let ledger = context.writer(WHILE_SERVED)?;
     let mut summary = Summary::default();
     let progress = Progress::start(output, "ingest");
     let mut outcome = Ok(());
@@ -95,6 +102,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
         }
     }
     drop(progress);
+    if outcome.is_ok() && summary.files + summary.failed_files == 0 {
+        outcome = Err(CliError::unusable(format!("nothing was read: {} skipped", counted(summary.skipped, "file")))
+            .hint("name a file by itself to see why it is not taken"));
+    }
     // Also after a failure: what was acknowledged is to be under a checkpoint.
     let settled = ledger.settle();
     summary.size = ledger.head().size;
@@ -116,20 +127,23 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
 
 fn tell(output: Output, summary: &Summary) -> Result<(), CliError> {
     let mut text = format!(
-        "{} files, {} events: {} appended, {} already there",
-        summary.files, summary.events, summary.appended, summary.duplicates
+        "{}, {}: {} appended, {} already there",
+        counted(summary.files, "file"),
+        counted(summary.events, "event"),
+        summary.appended,
+        summary.duplicates
     );
-    for (count, what) in [
-        (summary.conflicts, "in conflict"),
-        (summary.rejected, "rejected"),
-        (summary.failed_files, "files failed"),
-        (summary.skipped, "files skipped"),
+    for (count, told) in [
+        (summary.conflicts, format!("{} in conflict", summary.conflicts)),
+        (summary.rejected, format!("{} rejected", summary.rejected)),
+        (summary.failed_files, format!("{} failed", counted(summary.failed_files, "file"))),
+        (summary.skipped, format!("{} skipped", counted(summary.skipped, "file"))),
     ] {
         if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
+            text.push_str(&format!(", {told}"));
         }
     }
-    output.result(&format!("{text}; the ledger has {} entries\n", summary.size))
+    output.result(&format!("{text}; the ledger has {}\n", entries(summary.size)))
 }
 
 /// One thing to read.
@@ -160,12 +174,14 @@ fn take(
     let limits = Limits::default();
     let bytes = read(input, &limits)?;
     let Some(format) = format_of(input, args.input_format, &bytes) else {
-        if input.found {
+        let broken = broken(input, &bytes, &limits);
+        if input.found && broken.is_none() {
             summary.skipped += 1;
-            output.note(&format!("skipped {}: no format that is known", input.name()));
+            let why = if bytes.is_empty() { "it is empty" } else { "no format that is known" };
+            output.warn(&format!("skipped {}: {why}", input.name()));
             return Ok(());
         }
-        return Err(unrecognised(input, &bytes));
+        return Err(unrecognised(input, &bytes, broken));
     };
     let mapped = ingest::map(format, &bytes, &limits).map_err(|error| unusable(input, format, &error))?;
     drop(bytes);
@@ -175,7 +191,7 @@ fn take(
     }
     if !mapped.rejected.is_empty() {
         if !args.keep_going {
-            return Err(refused(input, &mapped.rejected));
+            return Err(refused(input, format, &mapped));
         }
         for rejected in mapped.rejected.iter().take(REJECTED_SHOWN) {
             output.warn(&format!("{}: {rejected}", input.name()));
@@ -247,8 +263,32 @@ fn format_of(input: &Input, asked: InputFormat, bytes: &[u8]) -> Option<Format> 
     }
 }
 
-fn unrecognised(input: &Input, bytes: &[u8]) -> CliError {
-    let what = if bytes.is_empty() { "the file is empty" } else { "no format that is known" };
+/// Tells where bytes break that by their name or by a word in them were to be OTLP.
+fn broken(input: &Input, bytes: &[u8], limits: &Limits) -> Option<String> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let name = input.path.to_string_lossy().to_ascii_lowercase();
+    let named = name.strip_suffix(".gz").unwrap_or(&name).ends_with(".pb");
+    let holds = |word: &[u8]| bytes.windows(word.len()).any(|window| window == word);
+    let format = if named {
+        Format::OtlpProtobuf(Signal::Traces)
+    } else if holds(b"\"resourceSpans\"") || holds(b"\"resourceLogs\"") {
+        Format::OtlpJson
+    } else {
+        return None;
+    };
+    let error = ingest::map(format, bytes, limits).err()?;
+    Some(format!("as {} it breaks: {}", format.as_str(), chain(&error)))
+}
+
+fn unrecognised(input: &Input, bytes: &[u8], broken: Option<String>) -> CliError {
+    let what = match (bytes.is_empty(), broken) {
+        (true, _) if input.is_stdin() => "nothing came in".to_owned(),
+        (true, _) => "the file is empty".to_owned(),
+        (false, Some(broken)) => format!("no format that is known; {broken}"),
+        (false, None) => "no format that is known".to_owned(),
+    };
     CliError::unusable(format!("{}: {what}", input.name()))
         .hint("taken are native events (one JSON object a line), OTLP as protobuf or JSON, and AISecOps logs; gzip or not")
         .hint("name the format with --input-format to see where the file breaks")
@@ -261,12 +301,18 @@ fn unusable(input: &Input, format: Format, error: &IngestError) -> CliError {
         .hint("fix or remove the named place, or name another format with --input-format")
 }
 
-fn refused(input: &Input, rejected: &[Rejected]) -> CliError {
-    let mut lines = rejected.iter().map(|rejected| format!("{}: {rejected}", input.name()));
-    let mut error = CliError::unusable(lines.next().unwrap_or_default());
-    error.hints.extend(lines.take(REJECTED_SHOWN - 1).map(|line| format!("also {line}")));
-    if rejected.len() > REJECTED_SHOWN {
-        error = error.hint(format!("and {} more", rejected.len() - REJECTED_SHOWN));
+fn refused(input: &Input, format: Format, mapped: &Mapped) -> CliError {
+    let mut places = mapped.rejected.iter().map(ToString::to_string);
+    let mut error = CliError::unusable(format!("{}: {}", input.name(), places.next().unwrap_or_default()));
+    error.hints.extend(places.take(REFUSED_SHOWN - 1).map(|place| format!("also {place}")));
+    if mapped.rejected.len() > REFUSED_SHOWN {
+        error = error.hint(format!("and {} more", mapped.rejected.len() - REFUSED_SHOWN));
+    }
+    if mapped.events.is_empty() {
+        error = error.hint(format!(
+            "not one record of it can be read as {}: if it is something else, name the format with --input-format",
+            format.as_str()
+        ));
     }
     error.hint("nothing of this file was added; fix it, or use --keep-going to take the rest of it")
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use verdict_ledger::clock::SystemClock;
-use verdict_ledger::{InitOptions, Ledger};
+use verdict_ledger::{InitOptions, Ledger, LedgerError};
 
 use crate::cli::Context;
 use crate::exit::{CliError, Exit};
@@ -28,7 +28,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
     let options = InitOptions { lock: context.lock.clone(), ..InitOptions::new(args.origin) };
-    let ledger = Ledger::init(&context.ledger, &options, Arc::new(SystemClock))?;
+    let ledger = Ledger::init(&context.ledger, &options, Arc::new(SystemClock)).map_err(|error| {
+        // Said first by what is there: the lock of a ledger that exists is no riddle.
+        if matches!(error, LedgerError::LockExists { .. } | LedgerError::NotEmpty { .. })
+            && context.ledger.join("verdict.json").exists()
+        {
+            return CliError::unusable(format!("{} is a ledger already", context.ledger.display()))
+                .hint("use it as it is, or name another directory with --ledger DIR");
+        }
+        CliError::from(error)
+    })?;
     if json {
         context.output.json(&json!({
             "ledger": ledger.dir().display().to_string(),

@@ -17,6 +17,11 @@ pub(crate) mod verify;
 use crate::cli::{Command, Context};
 use crate::exit::{CliError, Exit};
 
+/// Counts entries, for people.
+pub(crate) fn entries(number: u64) -> String {
+    if number == 1 { "1 entry".to_owned() } else { format!("{number} entries") }
+}
+
 /// Runs a command.
 pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError> {
     match command {

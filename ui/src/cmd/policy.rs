@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use verdict_diff::render::table::{Align, Table};
-use verdict_diff::render::text::{time, visible};
+use verdict_diff::render::text::{counted, time, visible};
 use verdict_replay::policy::registry::{self, Published};
 use verdict_replay::policy::test::{self, Outcome};
 use verdict_replay::policy::{Bundle, Policy, check};
 
 use crate::cli::{Attribution, Context};
 use crate::exit::{CliError, Exit};
+
+/// What to do when a server has the ledger open.
+const WHILE_SERVED: &str = "a policy version is an entry of the ledger: stop `verdict serve` (agents send again what it did not acknowledge), run this, start it again";
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]
@@ -97,7 +100,7 @@ fn publish(
     let bundle = Bundle::load(path).map_err(|error| CliError::from(error).at(place))?;
     // Before the ledger is opened: a bundle that does not compile must not wait for the writer.
     Policy::compile(bundle.clone()).map_err(|error| CliError::from(error).at(path.display()))?;
-    let ledger = context.writer()?;
+    let ledger = context.writer(WHILE_SERVED)?;
     let (by, reason) = (&attribution.by, &attribution.reason);
     let receipt = registry::publish(&ledger, &bundle, by, reason)?;
     if activate {
@@ -125,19 +128,22 @@ fn publish(
 
 fn activate(reference: &str, attribution: &Attribution, context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
-    let ledger = context.writer()?;
+    let ledger = context.writer(WHILE_SERVED)?;
     let bundle = registry::resolve(Some(&ledger), reference)?;
-    registry::activate(&ledger, &bundle.digest(), &attribution.by, &attribution.reason)?;
+    let receipt = registry::activate(&ledger, &bundle.digest(), &attribution.by, &attribution.reason)?;
     ledger.settle()?;
+    let known = receipt.duplicates > 0;
     if json {
         context.output.json(&json!({
             "name": bundle.name(), "version": bundle.version(), "digest": bundle.digest(), "activated": true,
+            "already_active": known,
         }))?;
     } else {
         context.output.result(&format!(
-            "{}@{} is in force from now on\n  {}\n",
+            "{}@{} {}\n  {}\n",
             visible(bundle.name()),
             visible(bundle.version()),
+            if known { "was in force already" } else { "is in force from now on" },
             bundle.digest()
         ))?;
     }
@@ -148,7 +154,8 @@ fn list(context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
     let published = registry::list(&context.reader()?)?;
     if json {
-        context.output.json(&json!({"policies": published}))?;
+        let policies: Vec<_> = published.iter().map(listed).collect();
+        context.output.json(&json!({"policies": policies}))?;
         return Ok(Exit::Clean);
     }
     if published.is_empty() {
@@ -175,6 +182,15 @@ fn list(context: &Context) -> Result<Exit, CliError> {
     }
     context.output.result(&(table.lines(100).join("\n") + "\n"))?;
     Ok(Exit::Clean)
+}
+
+/// Nanoseconds pass 2^53 and are text in JSON.
+fn listed(published: &Published) -> serde_json::Value {
+    let Published { name, version, digest, archive, engine, seq, ts_ns, by, reason, active } = published;
+    json!({
+        "name": name, "version": version, "digest": digest, "archive": archive, "engine": engine, "seq": seq,
+        "ts_ns": ts_ns.to_string(), "by": by, "reason": reason, "active": active,
+    })
 }
 
 fn show(reference: &str, file: Option<&str>, context: &Context) -> Result<Exit, CliError> {
@@ -237,10 +253,11 @@ fn check_bundle(reference: &str, context: &Context) -> Result<Exit, CliError> {
     } else {
         let mut text: String = problems.iter().map(|problem| visible(&problem.to_string()) + "\n").collect();
         text.push_str(&format!(
-            "{}@{}: {errors} errors, {} warnings\n",
+            "{}@{}: {}, {}\n",
             visible(bundle.name()),
             visible(bundle.version()),
-            problems.len() - errors
+            counted(errors as u64, "error"),
+            counted((problems.len() - errors) as u64, "warning")
         ));
         context.output.result(&text)?;
     }
@@ -285,7 +302,7 @@ fn test_bundle(reference: &str, coverage: bool, context: &Context) -> Result<Exi
                 text.push_str(&format!("{}: lines not evaluated: {missed}\n", visible(&file.file)));
             }
         }
-        text.push_str(&format!("{} tests, {} failed\n", report.tests.len(), report.failures()));
+        text.push_str(&format!("{}, {} failed\n", counted(report.tests.len() as u64, "test"), report.failures()));
         context.output.result(&text)?;
     }
     Ok(if report.failures() > 0 { Exit::Finding } else { Exit::Clean })

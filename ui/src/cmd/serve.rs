@@ -30,7 +30,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     // The cheap refusals come before the ledger is opened.
     let mut options = ServeOptions::new(args.listen);
     options.ledger_dir = Some(context.ledger.clone());
-    let ledger = context.writer()?;
+    let ledger = context
+        .writer("if that is another `verdict serve`, use its address, or stop it first; one server takes any number of agents")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

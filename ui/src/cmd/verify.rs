@@ -42,10 +42,10 @@ pub(crate) struct Args {
 /// Verifies.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let Some(path) = &args.path else {
-        return ledger(&context.ledger, context);
+        return ledger(&context.ledger, &keys(args)?, context);
     };
     if path.is_dir() {
-        return ledger(path, context);
+        return ledger(path, &keys(args)?, context);
     }
     let file = fs::File::open(path).map_err(|error| CliError::io("cannot read", path, &error))?;
     let mut bytes = Vec::new();
@@ -59,10 +59,20 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     }
 }
 
-fn ledger(dir: &Path, context: &Context) -> Result<Exit, CliError> {
+fn ledger(dir: &Path, keys: &[VerifierKey], context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
     let options = OpenOptions { lock: context.lock.clone(), ..OpenOptions::default() };
     let ledger = Ledger::open_reader(dir, &options).map_err(found)?;
+    // Checkpoints are checked with the key that the ledger says is its own; whoever gives keys wants to know
+    // whether that is one of them.
+    let own = ledger.verifier_key();
+    if !keys.is_empty() && !keys.iter().any(|key| key.to_string() == own) {
+        return Err(CliError::new(
+            Kind::Untrusted,
+            format!("{} signs its checkpoints with {own}, which is none of the given keys", dir.display()),
+        )
+        .hint("ask its owner for its keys by another way, or find out whether the ledger was replaced"));
+    }
     let progress = Progress::start(context.output, "verify");
     let report = ledger.verify(&mut |done, all| progress.at(done, all)).map_err(found)?;
     drop(progress);
@@ -94,16 +104,16 @@ fn found(error: LedgerError) -> CliError {
 }
 
 fn told(ledger: &Ledger, report: &Report) -> String {
-    use verdict_diff::render::text::visible;
+    use verdict_diff::render::text::{counted, visible};
     let mut text = format!(
-        "{} {}\n  {} entries ({} bytes), {} disclosures, {} raw bodies, {} checkpoints\n  size {}, root {}\n",
+        "{} {}\n  {} ({} bytes), {}, {}, {}\n  size {}, root {}\n",
         if report.is_clean() { "verified" } else { "NOT verified" },
         ledger.dir().display(),
-        report.entries,
+        super::entries(report.entries),
         report.bytes,
-        report.disclosures,
-        report.blobs,
-        report.checkpoints,
+        counted(report.disclosures, "disclosed value"),
+        if report.blobs == 1 { "1 raw body".to_owned() } else { format!("{} raw bodies", report.blobs) },
+        counted(report.checkpoints, "checkpoint"),
         report.size,
         report.root
     );

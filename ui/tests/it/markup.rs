@@ -2,7 +2,7 @@
 //!
 //! It reads only what our templates write: quoted attributes, and every element closed but the void ones. What
 //! it cannot read is a finding too.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,10 +133,10 @@ pub(crate) fn lint(html: &str) -> Vec<String> {
             {
                 wrong.push(format!("<{name} {attribute}=\"{value}\"> leads away"));
             }
-            if let ("href", Some(target)) = (attribute.as_str(), value.strip_prefix('#')) {
-                if !known.contains(target) {
-                    wrong.push(format!("link to #{target}, which is not on the page"));
-                }
+            if let ("href", Some(target)) = (attribute.as_str(), value.strip_prefix('#'))
+                && !known.contains(target)
+            {
+                wrong.push(format!("link to #{target}, which is not on the page"));
             }
             if attribute == "aria-labelledby" && !known.contains(value.as_str()) {
                 wrong.push(format!("aria-labelledby {value}, which is not on the page"));
@@ -149,16 +149,17 @@ pub(crate) fn lint(html: &str) -> Vec<String> {
             }
             "a" if element.text.trim().is_empty() => wrong.push("a link without text".to_owned()),
             "button" if element.text.trim().is_empty() => wrong.push("a button without text".to_owned()),
-            "input" | "select" if element.attribute("type") != Some("hidden") => {
-                if !element.attribute("id").is_some_and(|id| labelled.contains(id)) {
-                    wrong.push(format!("a {name} without label"));
-                }
+            "input" | "select"
+                if element.attribute("type") != Some("hidden")
+                    && !element.attribute("id").is_some_and(|id| labelled.contains(id)) =>
+            {
+                wrong.push(format!("a {name} without label"));
             }
             "th" if element.attribute("scope").is_none() => {
-                wrong.push(format!("th `{}` without scope", element.text))
+                wrong.push(format!("th `{}` without scope", element.text));
             }
             "td" if !element.inside.iter().any(|outer| outer == "table") => {
-                wrong.push("td outside a table".to_owned())
+                wrong.push("td outside a table".to_owned());
             }
             "svg"
                 if element.attribute("aria-hidden") != Some("true")

@@ -1,5 +1,4 @@
 //! Bytes to take away.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use verdict_ledger::note::{Checkpoint, TlogProof, VerifierKey};
 

@@ -1,5 +1,4 @@
 //! What the pages show.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use axum::http::StatusCode;
 use verdict_ledger::ingest::Format;

@@ -1,5 +1,4 @@
 //! Headers, hosts, origins, themes, limits.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 

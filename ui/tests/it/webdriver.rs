@@ -1,6 +1,6 @@
 //! A WebDriver client of a few lines: chromedriver speaks JSON over HTTP on loopback, and the commands that
 //! matter here (the console log, the DevTools protocol) are Chrome's own, which client crates leave out.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -98,7 +98,7 @@ impl Browser {
 
     fn call(&self, method: &str, path: &str, body: &Value) -> Value {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         let body = if method == "POST" { body.to_string() } else { String::new() };
         write!(
             stream,
@@ -113,10 +113,10 @@ impl Browser {
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).unwrap();
-            if let Some((name, value)) = line.split_once(':') {
-                if name.eq_ignore_ascii_case("content-length") {
-                    length = value.trim().parse().unwrap();
-                }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().unwrap();
             }
             if line.trim().is_empty() {
                 break;

@@ -28,10 +28,14 @@ pub(crate) fn is_loopback(host: &str) -> bool {
     // `Uri` reads authorities strictly; a name with user info or a bad port is not one of ours.
     let Ok(uri) = format!("http://{host}/").parse::<Uri>() else { return false };
     let Some(authority) = uri.authority() else { return false };
-    if authority.as_str().contains('@') || uri.path() != "/" {
+    let name = authority.host();
+    // What follows the name is nothing or a port; the name stands first, so that there is no user info.
+    let port_is_good = authority.as_str().strip_prefix(name).is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+    });
+    if !port_is_good || uri.path() != "/" {
         return false;
     }
-    let name = authority.host();
     name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "[::1]"
 }
 
