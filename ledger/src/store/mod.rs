@@ -27,6 +27,7 @@ use crate::clock::{Clock, Entropy, SystemEntropy};
 use crate::id::TraceId;
 use crate::key::SigningKey;
 use crate::merkle::Hash;
+use crate::note::VerifierKey;
 use crate::record::{Batch, Receipt};
 use layout::Layout;
 use seal::Sealer;
@@ -154,8 +155,12 @@ impl Ledger {
         if self.inner.writer.is_some() {
             return Ok(());
         }
-        let head = open::catch_up(self)?;
-        *self.inner.head.write().unwrap_or_else(PoisonError::into_inner) = head;
+        let caught_up = open::catch_up(self)?;
+        let mut head = self.inner.head.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have refreshed further in between.
+        if caught_up.size > head.size {
+            *head = caught_up;
+        }
         Ok(())
     }
 
@@ -205,8 +210,14 @@ impl Ledger {
         self.inner.bundle_verifier_key.clone()
     }
 
-    /// Loads the key that signs evidence bundles.
+    /// Loads the key that signs evidence bundles; it must be the one that the ledger names.
     pub fn bundle_key(&self) -> Result<SigningKey, LedgerError> {
-        Ok(SigningKey::load(&self.inner.layout.bundle_key())?)
+        let path = self.inner.layout.bundle_key();
+        let key = SigningKey::load(&path)?;
+        if *VerifierKey::parse(&self.inner.bundle_verifier_key)?.public() != key.public() {
+            let detail = "this key does not belong to the ledger's bundle key".to_owned();
+            return Err(LedgerError::Settings { path, detail });
+        }
+        Ok(key)
     }
 }

@@ -1,12 +1,13 @@
 //! Creating and opening a ledger, and the checks that come before it is trusted.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use rocksdb::{DB, ErrorKind, WriteOptions};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::codec::ROWS_VERSION;
 use super::error::{AppendError, LedgerError};
@@ -22,15 +23,27 @@ use crate::clock::{Clock, Entropy};
 use crate::entry::EntryView;
 use crate::key::{SigningKey, StoreSecret};
 use crate::merkle::{self, Frontier};
-use crate::note::{Checkpoint, VerifierKey};
+use crate::note::{Checkpoint, NoteError, VerifierKey};
 use crate::record::{Batch, NewRecord};
 
 /// Entry type of the first entry.
 const LEDGER_CREATED: &str = "ledger.created";
 
+/// Longest origin: it stands in every entry, and three times in a lock slot.
+const ORIGIN_BYTES_MAX: usize = 512;
+
+/// How often a reader catches up with a writer before it believes that something is missing.
+const CATCH_UPS: usize = 5;
+
+/// How many names are tried for the working directory of a reader.
+const NAMES_TRIED: usize = 16;
+
 pub(super) fn init(dir: &Path, options: &InitOptions, clock: Arc<dyn Clock>) -> Result<Ledger, LedgerError> {
     let layout = Layout::new(dir);
     let lock_path = absolute(options.lock.clone()).unwrap_or_else(|| layout.default_lock());
+    if options.origin.len() > ORIGIN_BYTES_MAX {
+        return Err(NoteError::Malformed { what: "origin", why: "longer than 512 bytes" }.into());
+    }
     if lock_path.exists() {
         return Err(LedgerError::LockExists { path: lock_path });
     }
@@ -52,7 +65,7 @@ pub(super) fn init(dir: &Path, options: &InitOptions, clock: Arc<dyn Clock>) -> 
         format: FORMAT,
         origin: options.origin.clone(),
         uuid: hex::encode(uuid),
-        verifier_key: verifier_key.clone(),
+        verifier_key,
         bundle_key: bundle_verifier_key,
         lock: options.lock.as_ref().map(|_| lock_path.clone()),
     };
@@ -65,6 +78,7 @@ pub(super) fn init(dir: &Path, options: &InitOptions, clock: Arc<dyn Clock>) -> 
     db.put_cf_opt(family(&db, META)?, b"rows", ROWS_VERSION.to_be_bytes(), &durable)?;
     // The settings come last but the lock: a directory without them is not a ledger yet.
     layout.write_settings(&settings)?;
+    layout.sync()?;
     let lock_state = LockState {
         counter: 0,
         origin: options.origin.clone(),
@@ -76,19 +90,24 @@ pub(super) fn init(dir: &Path, options: &InitOptions, clock: Arc<dyn Clock>) -> 
     };
     let lock = LockFile::create(&lock_path, &lock_state)?;
     let parts = Parts { layout, settings, lock_path, lock_state };
-    let ledger = parts.start(Arc::new(db), lock, entropy, clock)?;
+    parts.start(Arc::new(db), lock, entropy, clock)
+}
 
+/// Appends the first entry, unless it is there.
+fn write_genesis(ledger: &Ledger, settings: &Settings) -> Result<(), LedgerError> {
+    if ledger.head().size > 0 {
+        return Ok(());
+    }
     let mut body = Map::new();
-    body.insert("id".to_owned(), Value::from(format!("ledger:{}", hex::encode(uuid))));
+    body.insert("id".to_owned(), Value::from(format!("ledger:{}", settings.uuid)));
     body.insert("format".to_owned(), Value::from(FORMAT));
-    body.insert("uuid".to_owned(), Value::from(hex::encode(uuid)));
-    body.insert("verifier_key".to_owned(), Value::from(verifier_key));
-    body.insert("bundle_key".to_owned(), json!(ledger.bundle_verifier_key()));
+    body.insert("uuid".to_owned(), Value::from(settings.uuid.as_str()));
+    body.insert("verifier_key".to_owned(), Value::from(settings.verifier_key.as_str()));
+    body.insert("bundle_key".to_owned(), Value::from(settings.bundle_key.as_str()));
     let batch = Batch { records: vec![NewRecord::system(LEDGER_CREATED, body)], blobs: Vec::new() };
     let genesis = |error: AppendError| LedgerError::Genesis(Box::new(error));
     ledger.append(batch).map_err(genesis)?;
-    ledger.settle().map_err(genesis)?;
-    Ok(ledger)
+    ledger.settle().map_err(genesis)
 }
 
 pub(super) fn open_writer(
@@ -115,7 +134,7 @@ pub(super) fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Ledger, L
     // The lock first: whatever it says was acknowledged must be in a database that is opened later.
     let (_, lock_state) = LockFile::open(&lock_path, false)?;
     let secret = StoreSecret::load(&layout.store_secret())?;
-    let secondary = SecondaryDir::create()?;
+    let secondary = SecondaryDir::create(&*options.entropy)?;
     let db = DB::open_cf_descriptors_as_secondary(
         &families::db_options(),
         &layout.db(),
@@ -126,8 +145,8 @@ pub(super) fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Ledger, L
     let db = Arc::new(db);
     let parts = Parts { layout, settings, lock_path, lock_state };
     parts.check_lock()?;
-    let stored = stored_size(&db)?;
-    let head = parts.check_acknowledged(&db, stored)?;
+    check_rows(&db)?;
+    let head = caught_up(&db, &parts.lock_path, &parts.lock_state, &parts.settings.verifier_key)?;
     parts.check_genesis(&db)?;
     let sealer = Sealer::new(Arc::clone(&db), &parts.settings.origin, &secret, Arc::clone(&options.entropy));
     Ok(Ledger {
@@ -149,10 +168,49 @@ pub(super) fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Ledger, L
 /// Brings a reader up to what is acknowledged now.
 pub(super) fn catch_up(ledger: &Ledger) -> Result<Head, LedgerError> {
     let inner = &ledger.inner;
+    // Before the lock: what was acknowledged only grows, whoever else refreshes at the same time.
+    let before = ledger.head();
     let (_, lock_state) = LockFile::open(&inner.lock_path, false)?;
+    if lock_state.acked < before.size {
+        return Err(LedgerError::RolledBack { have: lock_state.acked, want: before.size });
+    }
     inner.db.try_catch_up_with_primary()?;
-    let stored = stored_size(&inner.db)?;
-    acknowledged(&inner.db, &inner.lock_path, &lock_state, stored)
+    let head = caught_up(&inner.db, &inner.lock_path, &lock_state, &inner.verifier_key)?;
+    let got = merkle::root_at(&StoredNodes::new(&inner.db)?, before.size)?;
+    if got != before.root {
+        return Err(LedgerError::Forked { size: before.size, got, want: before.root });
+    }
+    Ok(head)
+}
+
+/// Checks what a reader sees against the lock. The writer may have moved entries from its write-ahead log into
+/// tables between the reader's look at the one and at the other, and then they are in neither: before anything is
+/// called missing, the reader looks again.
+fn caught_up(db: &DB, path: &Path, lock: &LockState, verifier_key: &str) -> Result<Head, LedgerError> {
+    let look = || acknowledged(db, path, lock, verifier_key, stored_size(db)?);
+    let mut seen = look();
+    for _ in 1..CATCH_UPS {
+        if seen.is_ok() {
+            break;
+        }
+        db.try_catch_up_with_primary()?;
+        seen = look();
+    }
+    seen
+}
+
+/// Checks that the rows are of the version that this program reads: it would misread any other.
+fn check_rows(db: &DB) -> Result<(), LedgerError> {
+    let row = db.get_pinned_cf(family(db, META)?, b"rows")?;
+    let found = row.and_then(|row| <[u8; 4]>::try_from(&*row).ok()).map(u32::from_be_bytes);
+    match found {
+        Some(ROWS_VERSION) => Ok(()),
+        Some(found) => Err(LedgerError::Rows { found, known: ROWS_VERSION }),
+        None => Err(LedgerError::Damaged {
+            place: "database".to_owned(),
+            detail: "it does not say which version its rows have".to_owned(),
+        }),
+    }
 }
 
 fn absolute(path: Option<PathBuf>) -> Option<PathBuf> {
@@ -183,25 +241,45 @@ fn stored_size(db: &DB) -> Result<u64, LedgerError> {
     iterator.status()?;
     match iterator.key() {
         None => Ok(0),
-        Some(key) => families::seq_of_key(key).map(|seq| seq + 1).ok_or_else(|| LedgerError::Damaged {
-            place: "last entry".to_owned(),
-            detail: "its key is not a position".to_owned(),
-        }),
+        Some(key) => {
+            let seq = <[u8; 8]>::try_from(key).ok().map(u64::from_be_bytes);
+            seq.and_then(|seq| seq.checked_add(1)).ok_or_else(|| LedgerError::Damaged {
+                place: "last entry".to_owned(),
+                detail: "its key is not a position".to_owned(),
+            })
+        }
     }
 }
 
 /// Checks that the database holds what the lock says was acknowledged, and returns that head.
-fn acknowledged(db: &DB, path: &Path, lock: &LockState, stored: u64) -> Result<Head, LedgerError> {
+fn acknowledged(
+    db: &DB,
+    path: &Path,
+    lock: &LockState,
+    verifier_key: &str,
+    stored: u64,
+) -> Result<Head, LedgerError> {
     if stored < lock.acked {
         return Err(LedgerError::RolledBack { have: stored, want: lock.acked });
     }
-    let want = lock.root().ok_or_else(|| LedgerError::LockDamaged {
-        path: path.to_owned(),
-        detail: "its root is not a hash".to_owned(),
-    })?;
-    let got = merkle::root_at(&StoredNodes::new(db)?, lock.acked)?;
+    let damaged = |detail: String| LedgerError::LockDamaged { path: path.to_owned(), detail };
+    let want = lock.root().ok_or_else(|| damaged("its root is not a hash".to_owned()))?;
+    let nodes = StoredNodes::new(db)?;
+    let got = merkle::root_at(&nodes, lock.acked)?;
     if got != want {
         return Err(LedgerError::Forked { size: lock.acked, got, want });
+    }
+    // Size and root can be written by whoever reaches the lock; the checkpoint only by who has the log key.
+    if let Some(note) = &lock.checkpoint {
+        let signed = VerifierKey::parse(verifier_key).and_then(|key| Checkpoint::verify(note, &key));
+        let signed = signed.map_err(|error| damaged(format!("its checkpoint: {error}")))?;
+        if signed.size > lock.acked {
+            return Err(damaged(format!("its checkpoint signs more than the {} that it acknowledges", lock.acked)));
+        }
+        let root = merkle::root_at(&nodes, signed.size)?;
+        if root != signed.root {
+            return Err(LedgerError::Forked { size: signed.size, got: root, want: signed.root });
+        }
     }
     Ok(Head { size: lock.acked, root: got })
 }
@@ -227,10 +305,6 @@ impl Parts {
         })
     }
 
-    fn check_acknowledged(&self, db: &DB, stored: u64) -> Result<Head, LedgerError> {
-        acknowledged(db, &self.lock_path, &self.lock_state, stored)
-    }
-
     fn genesis(&self) -> Result<Link, LedgerError> {
         let mut uuid = [0; 16];
         hex::decode_to_slice(&self.settings.uuid, &mut uuid).map_err(|_| LedgerError::Settings {
@@ -250,6 +324,13 @@ impl Parts {
         if view.prev != self.genesis()?.to_string() {
             let detail = "it does not commit to the origin, UUID and verifier key in verdict.json";
             return Err(damaged(detail.to_owned()));
+        }
+        let body: Map<String, Value> =
+            serde_json::from_str(view.body.get()).map_err(|error| damaged(error.to_string()))?;
+        if view.kind != LEDGER_CREATED
+            || body.get("bundle_key").and_then(Value::as_str) != Some(&self.settings.bundle_key)
+        {
+            return Err(damaged("it does not commit to the bundle key in verdict.json".to_owned()));
         }
         Ok(())
     }
@@ -271,8 +352,9 @@ impl Parts {
                 detail: "this key does not belong to the ledger's verifier key".to_owned(),
             });
         }
+        check_rows(&db)?;
         let stored = stored_size(&db)?;
-        self.check_acknowledged(&db, stored)?;
+        acknowledged(&db, &self.lock_path, &self.lock_state, &self.settings.verifier_key, stored)?;
         self.check_genesis(&db)?;
         if stored < self.lock_state.in_flight {
             tracing::warn!(
@@ -282,13 +364,13 @@ impl Parts {
                  nothing of it was acknowledged unless the disk lost it"
             );
         }
-        let (prev, last_ts_ns) = self.check_tail(&db, stored)?;
-        let frontier = Frontier::load(&StoredNodes::new(&db)?, stored)?;
+        let (prev, last_ts_ns, frontier) = self.check_tail(&db, stored)?;
         let head = Arc::new(RwLock::new(Head { size: stored, root: frontier.root() }));
         let sealer =
             Arc::new(Sealer::new(Arc::clone(&db), &self.settings.origin, &secret, Arc::clone(entropy)));
         let signed = self.lock_state.checkpoint.as_deref().map(|note| Checkpoint::verify(note, &verifier));
         let last_checkpoint_size = signed.transpose()?.map_or(0, |checkpoint| checkpoint.size);
+        self.restore_checkpoint(&db, last_checkpoint_size)?;
         let writer = Writer {
             db: Arc::clone(&db),
             origin: self.settings.origin.clone(),
@@ -305,27 +387,45 @@ impl Parts {
             last_checkpoint_ns: 0,
             poisoned: None,
         };
-        Ok(Ledger {
+        let settings = self.settings;
+        let ledger = Ledger {
             inner: Arc::new(Inner {
                 writer: Some(writer.spawn()?),
                 db,
                 layout: self.layout,
                 lock_path: self.lock_path,
-                origin: self.settings.origin,
-                verifier_key: self.settings.verifier_key,
-                bundle_verifier_key: self.settings.bundle_key,
+                origin: settings.origin.clone(),
+                verifier_key: settings.verifier_key.clone(),
+                bundle_verifier_key: settings.bundle_key.clone(),
                 head,
                 sealer,
                 secondary: None,
             }),
-        })
+        };
+        // Also when an `init` was cut short: a ledger is never without its first entry.
+        write_genesis(&ledger, &settings)?;
+        Ok(ledger)
+    }
+
+    /// Puts the last checkpoint into the database when a crash came between the lock and the database.
+    fn restore_checkpoint(&self, db: &DB, size: u64) -> Result<(), LedgerError> {
+        let Some(note) = &self.lock_state.checkpoint else { return Ok(()) };
+        let checkpoints = family(db, families::CHECKPOINTS)?;
+        if db.get_pinned_cf(checkpoints, size.to_be_bytes())?.is_none() {
+            let mut durable = WriteOptions::default();
+            durable.set_sync(true);
+            db.put_cf_opt(checkpoints, size.to_be_bytes(), note, &durable)?;
+        }
+        Ok(())
     }
 
     /// Checks chain and tree of the entries that were written but not known to be acknowledged: at most one group
-    /// commit. Returns the link to the last entry and its time.
-    fn check_tail(&self, db: &DB, stored: u64) -> Result<(Link, u64), LedgerError> {
+    /// commit. Returns the link to the last entry, its time, and the frontier of the tree.
+    fn check_tail(&self, db: &DB, stored: u64) -> Result<(Link, u64, Frontier), LedgerError> {
         let entries = family(db, families::ENTRIES)?;
         let nodes = StoredNodes::new(db)?;
+        // Up to here the stored hashes lead to the acknowledged root; beyond, the entries must lead to them.
+        let mut frontier = Frontier::load(&nodes, self.lock_state.acked)?;
         let first = self.lock_state.acked.saturating_sub(1);
         let (mut prev, mut last_ts_ns) = (self.genesis()?, 0);
         for seq in first..stored {
@@ -333,32 +433,49 @@ impl Parts {
             let entry = db.get_pinned_cf(entries, seq.to_be_bytes())?;
             let entry = entry.ok_or_else(|| damaged("is missing".to_owned()))?;
             let view = EntryView::parse(&entry).map_err(|error| damaged(error.to_string()))?;
+            if view.seq != seq.to_string() {
+                return Err(damaged(format!("says that it is entry {}", view.seq)));
+            }
             if seq > first && view.prev != prev.to_string() {
                 return Err(damaged("is not linked to the entry before it".to_owned()));
             }
-            if merkle::Nodes::perfect(&nodes, 0, seq)? != merkle::leaf_hash(&entry) {
+            let leaf = merkle::leaf_hash(&entry);
+            if merkle::Nodes::perfect(&nodes, 0, seq)? != leaf {
                 return Err(damaged("does not have the leaf hash that is stored for it".to_owned()));
+            }
+            if seq >= self.lock_state.acked {
+                frontier.push(leaf, |_, _, _| {});
             }
             last_ts_ns = view.ts_ns().ok_or_else(|| damaged("has no valid time".to_owned()))?;
             prev = Link::of_entry(&entry);
         }
-        Ok((prev, last_ts_ns))
+        if Frontier::load(&nodes, stored)? != frontier {
+            return Err(LedgerError::Damaged {
+                place: format!("tree of {stored} entries"),
+                detail: "the stored hashes are not those of the entries".to_owned(),
+            });
+        }
+        Ok((prev, last_ts_ns, frontier))
     }
 }
 
-/// Working directory of a secondary instance; removed when dropped.
+/// Working directory of a secondary instance; removed when dropped. Its name cannot be guessed and it is never one
+/// that was there: another user of the machine must not lead the files that are written in it elsewhere.
 #[derive(Debug)]
 pub(super) struct SecondaryDir(PathBuf);
 
 impl SecondaryDir {
-    fn create() -> Result<Self, LedgerError> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let name =
-            format!("verdict-reader-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        match fs::create_dir_all(&path) {
-            Ok(()) => Ok(Self(path)),
-            Err(source) => Err(LedgerError::Io { path, source }),
+    fn create(entropy: &dyn Entropy) -> Result<Self, LedgerError> {
+        let mut tried = 0;
+        loop {
+            let mut random = [0; 16];
+            entropy.fill(&mut random).map_err(crate::key::KeyError::from)?;
+            let path = std::env::temp_dir().join(format!("verdict-reader-{}", hex::encode(random)));
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < NAMES_TRIED => tried += 1,
+                Err(source) => return Err(LedgerError::Io { path, source }),
+            }
         }
     }
 }

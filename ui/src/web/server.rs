@@ -37,7 +37,7 @@ impl ServeOptions {
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 4650)))
+        Self::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 7878)))
     }
 }
 
