@@ -80,12 +80,12 @@ run 0 'verdict init --ledger $DEMO/ledger --origin demo.verdict.example/harbor-g
 
 chapter "2. Recorded traffic goes in: OpenTelemetry from three SDKs, AISecOps logs, our own format"
 tell "The shop Harbor Goods runs a few agents: refunds, research, operations, finance. See testdata/README.md."
-run 0 'verdict ingest --ledger $DEMO/ledger testdata/otlp/*/???.{pb,pb.gz,json} testdata/aisecops/*.jsonl testdata/native/*.ndjson'
+run 0 'verdict ingest --ledger $DEMO/ledger testdata/otlp testdata/aisecops testdata/native/*.ndjson'
 run 0 'verdict stats --ledger $DEMO/ledger'
 first="$said"
 
 chapter "3. The same files again add nothing"
-run 0 'verdict ingest --ledger $DEMO/ledger testdata/otlp/*/???.{pb,pb.gz,json} testdata/aisecops/*.jsonl testdata/native/*.ndjson'
+run 0 'verdict ingest --ledger $DEMO/ledger testdata/otlp testdata/aisecops testdata/native/*.ndjson'
 run 0 'verdict stats --ledger $DEMO/ledger'
 [ "$said" = "$first" ] || broken "the second ingest changed the ledger"
 
@@ -93,21 +93,28 @@ chapter "4. Two versions of a policy for these agents"
 run 0 'verdict policy publish --ledger $DEMO/ledger testdata/policies/v1 --activate'
 run 0 'verdict policy publish --ledger $DEMO/ledger testdata/policies/v2'
 
-chapter "5. What would version 2 have decided about what really happened?"
+chapter "5. What did one run do, and who ruled on it?"
+trace=$(verdict trace list --ledger "$DEMO/ledger" --limit 1 --format json | grep -oE '[0-9a-f]{32}') ||
+    broken "the ledger lists no trace"
+run 0 "verdict trace show --ledger \$DEMO/ledger $trace"
+tell "Found without any policy: a restart that was blocked and ran all the same, a tool call that nobody ruled on, and"
+tell "a deletion with two decisions that contradict each other."
+expect enforcement_failure "the trace was to show a blocked action that ran"
+run 0 "verdict trace graph --ledger \$DEMO/ledger $trace --out \$DEMO/trace.svg"
+
+chapter "6. What would version 2 have decided about what really happened?"
 tell "Exit code 1 means that the gate fired: something that was stopped would now go through."
 run 1 'verdict replay diff --ledger $DEMO/ledger --from harbor-goods@1 --to harbor-goods@2'
 expect loosened "the comparison was to show what version 2 loosens"
 
-chapter "6. Evidence for an auditor: one trace, and everything"
-trace=$(verdict trace list --ledger "$DEMO/ledger" --format json | grep -oE '"trace_id": ?"[0-9a-f]{32}"' | grep -oE '[0-9a-f]{32}' | head -n 1) ||
-    broken "the ledger lists no trace"
+chapter "7. Evidence for an auditor: that run, and everything"
 run 0 "verdict export evidence --ledger \$DEMO/ledger --trace $trace --out \$DEMO/trace.zip"
-run 0 'verdict export evidence --ledger $DEMO/ledger --range all --out $DEMO/all.zip'
+run 0 'verdict export evidence --ledger $DEMO/ledger --range .. --out $DEMO/all.zip'
 
-chapter "7. The auditor checks the file alone, with a key that came another way"
-cp "$DEMO/ledger/log.vkey" "$DEMO/auditor.vkey"
-run 0 'verdict verify $DEMO/trace.zip --key $DEMO/auditor.vkey'
-run 0 'verdict verify $DEMO/all.zip --key $DEMO/auditor.vkey'
+chapter "8. The auditor checks the file alone, with keys that came another way"
+run 0 'verdict keys show --ledger $DEMO/ledger > $DEMO/auditor.keys && cat $DEMO/auditor.keys'
+run 0 'verdict verify $DEMO/trace.zip --key $DEMO/auditor.keys'
+run 0 'verdict verify $DEMO/all.zip --key $DEMO/auditor.keys'
 if command -v unzip >/dev/null 2>&1; then
     tell "And without us: the manifest is what sha256sum reads."
     run 0 'mkdir $DEMO/unpacked && unzip -q $DEMO/all.zip -d $DEMO/unpacked'
@@ -117,26 +124,28 @@ else
     tell "(sha256sum -c over the unpacked bundle is left out: this machine has no unzip.)"
 fi
 
-chapter "8. Somebody changes one byte"
-# Inside the compressed events, a little after the name that the ZIP gives just before them.
-position=$(grep -abo -m 1 -F 'events.jsonl' "$DEMO/all.zip" | head -n 1 | cut -d : -f 1)
+chapter "9. Somebody changes one byte"
+# Inside the compressed events, a little after the name that the ZIP gives just before them. The manifests name the
+# file too, but without the directory of the bundle.
+position=$(grep -abo -F '/data/events.jsonl' "$DEMO/all.zip" | sed -n '1s/:.*//p')
 position=$((position + 300))
 byte=$(dd if="$DEMO/all.zip" bs=1 skip="$position" count=1 2>/dev/null | od -An -tu1 | tr -d ' ')
 flipped=$(printf '\\%03o' $((byte ^ 1)))
 run 0 "cp \$DEMO/all.zip \$DEMO/tampered.zip && printf '$flipped' | dd of=\$DEMO/tampered.zip bs=1 seek=$position conv=notrunc status=none"
 run 1 'cmp $DEMO/all.zip $DEMO/tampered.zip'
 tell "Exit code 1: tampering found, and the file is named."
-run 1 'verdict verify $DEMO/tampered.zip --key $DEMO/auditor.vkey'
+run 1 'verdict verify $DEMO/tampered.zip --key $DEMO/auditor.keys'
 expect events.jsonl "the verifier was to name the file that was changed"
 
-chapter "9. And the ledger itself"
-run 0 'verdict verify --ledger $DEMO/ledger --key $DEMO/auditor.vkey'
+chapter "10. And the ledger itself"
+run 0 'verdict verify --ledger $DEMO/ledger --key $DEMO/auditor.keys'
 
 chapter "What was shown"
 cat <<'END'
   - Agent traffic from several SDKs became one log of events; sending it again added nothing.
   - Every recorded action was ruled on again under two versions of a policy, and the differences named
-    with their rules. The model was not run again: where history would have gone on differently, it says so.
+    with their rules. The model was not run again: each decision is compared where it was made, and what would
+    have come after another ruling is not guessed.
   - The evidence verifies without the ledger and without trusting its sender; one changed byte is found and named.
   What was not shown: that the agents told the truth, or that they reported everything. A log proves what was
   said to it, not what was kept from it.
@@ -153,7 +162,7 @@ while taken "$port"; do
     [ "$port" -lt 7978 ] || broken "no free port between 7878 and 7977"
 done
 
-chapter "10. Look around"
+chapter "11. Look around"
 printf '\n%s$ verdict serve --ledger $DEMO/ledger --listen 127.0.0.1:%s%s\n' "$bold" "$port" "$plain"
 # Not through the function: the process that is ended later must be the server, not a shell around it.
 "$binary" serve --ledger "$DEMO/ledger" --listen "127.0.0.1:$port" &

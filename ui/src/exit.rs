@@ -200,7 +200,9 @@ impl From<LedgerError> for CliError {
             LedgerError::OutOfRange { .. } => Self::of(Kind::Unusable, &error),
             LedgerError::Busy { .. } => Self::of(Kind::Environment, &error)
                 .hint("a ledger has one writer, and `verdict serve` is one for as long as it runs")
-                .hint("what only reads works meanwhile: stats, trace, replay, verify, export events, keys show"),
+                .hint(
+                    "what only reads works meanwhile: stats, trace, replay, verify, export events, keys show",
+                ),
             LedgerError::LockMissing { .. } => Self::of(Kind::Untrusted, &error)
                 .hint("restore the lock file, or name where it is now with --lock PATH"),
             _ if error.is_untrusted() => Self::of(Kind::Untrusted, &error)
@@ -323,9 +325,9 @@ impl From<ExportError> for CliError {
                 | MaterialError::NoCheckpoint { .. },
             ) => Self::of(Kind::Unusable, &error)
                 .hint("see `verdict trace list` and `verdict stats` for what is there"),
-            ExportError::KeyName { .. }
-            | ExportError::SharedKey
-            | ExportError::TooManyFiles { .. } => Self::of(Kind::Unusable, &error),
+            ExportError::KeyName { .. } | ExportError::SharedKey | ExportError::TooManyFiles { .. } => {
+                Self::of(Kind::Unusable, &error)
+            }
             ExportError::Material(_) | ExportError::Entry { .. } | ExportError::Unsound { .. } => {
                 Self::of(Kind::Untrusted, &error)
             }

@@ -99,7 +99,11 @@ impl Output {
 
     /// Who asked for JSON reads stderr by machine too: every line of it is then an object.
     fn remark(&self, kind: &str, text: &str, plain: &str) {
-        if self.format == Some(Format::Json) { stderr(&json!({kind: text}).to_string()) } else { stderr(plain) }
+        if self.format == Some(Format::Json) {
+            stderr(&json!({kind: text}).to_string())
+        } else {
+            stderr(plain)
+        }
     }
 
     /// Tells why the command did not do its work.

@@ -131,16 +131,22 @@ fn same_call(facts: &Facts<'_>, sets: &mut Sets) {
 /// Tool facts of one call id join when one stands inside the span of the other.
 fn same_call_nested(facts: &Facts<'_>, sets: &mut Sets) {
     let is_tool = |fact: &Fact<'_>| fact.event.action.kind == ActionKind::Tool;
+    // One report stands for all of a call in a span: a hostile source can put any number into one.
+    let mut calls: BTreeMap<(usize, &str), usize> = BTreeMap::new();
+    for (index, fact) in facts.list.iter().enumerate().filter(|(_, fact)| is_tool(fact)) {
+        if let Some((span, call)) = fact.span.zip(fact.call_id()) {
+            sets.union(*calls.entry((span, call)).or_insert(index), index);
+        }
+    }
     for (index, fact) in facts.list.iter().enumerate().filter(|(_, fact)| is_tool(fact)) {
         let Some(call) = fact.call_id() else { continue };
         let mut at = fact.span.or(fact.above);
         for _ in 0..WRAPPER_HOPS_MAX {
-            let Some(span) = at.and_then(|span| facts.spans.get(span)) else { break };
-            for other in &span.facts {
-                if facts.list.get(*other).is_some_and(|other| is_tool(other) && other.call_id() == Some(call))
-                {
-                    sets.union(*other, index);
-                }
+            let Some((number, span)) = at.and_then(|span| Some((span, facts.spans.get(span)?))) else {
+                break;
+            };
+            if let Some(other) = calls.get(&(number, call)) {
+                sets.union(*other, index);
             }
             at = span.parent;
         }

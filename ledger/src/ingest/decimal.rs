@@ -46,6 +46,11 @@ impl Decimal {
         Some(Self { negative, digits: digits.to_owned(), exponent })
     }
 
+    /// Counts the digits that carry meaning.
+    pub(crate) const fn digits(&self) -> usize {
+        self.digits.len()
+    }
+
     /// Takes the shortest decimal that reads back as the double, which is what its writer meant.
     pub(crate) fn of(double: f64) -> Option<Self> {
         double.is_finite().then(|| Self::parse(&format!("{double:e}")))?

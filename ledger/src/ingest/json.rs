@@ -321,7 +321,10 @@ fn is_exact(token: &str) -> bool {
                 .is_ok_and(|magnitude| magnitude <= INTEGER_MAX);
     }
     let Ok(double) = token.parse::<f64>() else { return false };
-    is_carried(double) && Decimal::parse(token) == Decimal::of(double)
+    // Some doubles have two shortest decimals, and writers differ in which they choose: 1577465262306521.25 is
+    // written with .2 or .3 at its end. Both read back as the double, and neither says more than the other.
+    let as_short = |written: Decimal, shortest: Decimal| written.digits() == shortest.digits();
+    is_carried(double) && Decimal::parse(token).zip(Decimal::of(double)).is_some_and(|(w, s)| as_short(w, s))
 }
 
 /// Tells whether canonical JSON carries a double so that every reader gets it back: finite, no negative zero, and
@@ -385,6 +388,15 @@ mod tests {
         assert!(matches!(refusal("[[[[[[[[[1]]]]]]]]]"), JsonError::Depth { max: 8, .. }));
         assert!(read(b"[[[[[[[[1]]]]]]]]", RULES).is_ok());
         assert!(matches!(refusal(&format!("[{}1]", "1,".repeat(100))), JsonError::Nodes { max: 100, .. }));
+    }
+
+    #[test]
+    fn a_double_with_two_shortest_decimals_is_accepted_as_either() {
+        for text in ["[1577465262306521.2]", "[-1577465262306521.3]"] {
+            assert!(read(text.as_bytes(), RULES).is_ok(), "{text}");
+        }
+        assert!(matches!(refusal("[1577465262306521.25]"), JsonError::Number { .. }));
+        assert!(matches!(refusal("[0.10000000000000001]"), JsonError::Number { .. }));
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 mod codec;
 mod error;
 mod families;
+mod indexes;
 mod layout;
 mod lock;
 mod open;

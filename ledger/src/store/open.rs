@@ -145,9 +145,12 @@ pub(super) fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Ledger, L
     let db = Arc::new(db);
     let parts = Parts { layout, settings, lock_path, lock_state };
     parts.check_lock()?;
-    check_rows(&db)?;
+    // First, because the checkpoint in the lock is verified with the key in the settings; and again, because the
+    // first look at a database that is being written may come before its first entry.
+    parts.check_genesis(&db, 0)?;
     let head = caught_up(&db, &parts.lock_path, &parts.lock_state, &parts.settings.verifier_key)?;
-    parts.check_genesis(&db)?;
+    parts.check_genesis(&db, head.size)?;
+    check_rows(&db)?;
     let sealer = Sealer::new(Arc::clone(&db), &parts.settings.origin, &secret, Arc::clone(&options.entropy));
     Ok(Ledger {
         inner: Arc::new(Inner {
@@ -274,7 +277,10 @@ fn acknowledged(
         let signed = VerifierKey::parse(verifier_key).and_then(|key| Checkpoint::verify(note, &key));
         let signed = signed.map_err(|error| damaged(format!("its checkpoint: {error}")))?;
         if signed.size > lock.acked {
-            return Err(damaged(format!("its checkpoint signs more than the {} that it acknowledges", lock.acked)));
+            return Err(damaged(format!(
+                "its checkpoint signs more than the {} that it acknowledges",
+                lock.acked
+            )));
         }
         let root = merkle::root_at(&nodes, signed.size)?;
         if root != signed.root {
@@ -314,12 +320,12 @@ impl Parts {
         Ok(Link::genesis(&self.settings.origin, &uuid, &self.settings.verifier_key))
     }
 
-    /// Checks that the settings are those that the first entry commits to.
-    fn check_genesis(&self, db: &DB) -> Result<(), LedgerError> {
-        let Some(entry) = db.get_pinned_cf(family(db, families::ENTRIES)?, 0u64.to_be_bytes())? else {
-            return Ok(());
-        };
+    /// Checks that the settings are those that the first of `size` entries commits to.
+    fn check_genesis(&self, db: &DB, size: u64) -> Result<(), LedgerError> {
         let damaged = |detail: String| LedgerError::Damaged { place: "entry 0".to_owned(), detail };
+        let Some(entry) = db.get_pinned_cf(family(db, families::ENTRIES)?, 0u64.to_be_bytes())? else {
+            return if size == 0 { Ok(()) } else { Err(damaged("is missing".to_owned())) };
+        };
         let view = EntryView::parse(&entry).map_err(|error| damaged(error.to_string()))?;
         if view.prev != self.genesis()?.to_string() {
             let detail = "it does not commit to the origin, UUID and verifier key in verdict.json";
@@ -352,10 +358,10 @@ impl Parts {
                 detail: "this key does not belong to the ledger's verifier key".to_owned(),
             });
         }
-        check_rows(&db)?;
         let stored = stored_size(&db)?;
+        self.check_genesis(&db, stored)?;
         acknowledged(&db, &self.lock_path, &self.lock_state, &self.settings.verifier_key, stored)?;
-        self.check_genesis(&db)?;
+        check_rows(&db)?;
         if stored < self.lock_state.in_flight {
             tracing::warn!(
                 stored,
@@ -473,7 +479,9 @@ impl SecondaryDir {
             let path = std::env::temp_dir().join(format!("verdict-reader-{}", hex::encode(random)));
             match fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self(path)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < NAMES_TRIED => tried += 1,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < NAMES_TRIED => {
+                    tried += 1;
+                }
                 Err(source) => return Err(LedgerError::Io { path, source }),
             }
         }
@@ -484,5 +492,67 @@ impl Drop for SecondaryDir {
     fn drop(&mut self) {
         // It holds only an information log; a leftover harms nothing.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SteppingClock;
+    use rocksdb::IteratorMode;
+
+    #[test]
+    fn an_init_that_was_cut_short_is_finished_by_the_next_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger");
+        let clock: Arc<dyn Clock> = Arc::new(SteppingClock::starting_at(1_763_670_000_000_000_000));
+        let ledger = init(&path, &InitOptions::new("ledger.example/test"), Arc::clone(&clock)).unwrap();
+        let lock_path = ledger.lock_path().to_owned();
+        drop(ledger);
+
+        // The database and the lock as they are just before the first entry.
+        let layout = Layout::new(&path);
+        let db =
+            DB::open_cf_descriptors(&families::db_options(), layout.db(), families::descriptors()).unwrap();
+        for name in DB::list_cf(&families::db_options(), layout.db()).unwrap() {
+            let cf = family(&db, &name).unwrap();
+            for row in db.iterator_cf(cf, IteratorMode::Start).filter(|_| name != META) {
+                db.delete_cf(cf, row.unwrap().0).unwrap();
+            }
+        }
+        drop(db);
+        let (lock, state) = LockFile::open(&lock_path, true).unwrap();
+        let root = merkle::empty_root().to_string();
+        let counter = state.counter + 1;
+        lock.write(&LockState { counter, acked: 0, root, in_flight: 0, checkpoint: None, ..state }).unwrap();
+        drop(lock);
+
+        let ledger = open_writer(&path, &OpenOptions::default(), clock).unwrap();
+        assert_eq!(ledger.head().size, 1);
+        assert_eq!(ledger.record(0).unwrap().unwrap().kind, LEDGER_CREATED);
+        assert!(ledger.verify(&mut |_, _| {}).unwrap().is_clean());
+    }
+
+    #[test]
+    fn a_lock_that_contradicts_its_own_checkpoint_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger");
+        let clock: Arc<dyn Clock> = Arc::new(SteppingClock::starting_at(1_763_670_000_000_000_000));
+        let ledger = init(&path, &InitOptions::new("ledger.example/test"), Arc::clone(&clock)).unwrap();
+        let lock_path = ledger.lock_path().to_owned();
+        drop(ledger);
+
+        // Whoever cuts the database can write a smaller size into the lock, but cannot sign it.
+        let (lock, state) = LockFile::open(&lock_path, true).unwrap();
+        let root = merkle::empty_root().to_string();
+        let counter = state.counter + 1;
+        lock.write(&LockState { counter, acked: 0, root, in_flight: 0, ..state }).unwrap();
+        drop(lock);
+        for result in [
+            open_reader(&path, &OpenOptions::default()),
+            open_writer(&path, &OpenOptions::default(), Arc::clone(&clock)),
+        ] {
+            assert!(matches!(result.unwrap_err(), LedgerError::LockDamaged { .. }));
+        }
     }
 }

@@ -64,9 +64,14 @@ pub(super) fn prepare(batch: Batch, sealer: &Sealer, origin: &str) -> Result<Pre
     if blob_bytes > BATCH_BLOB_BYTES_MAX {
         return too_large("bytes of raw bodies", blob_bytes, BATCH_BLOB_BYTES_MAX);
     }
+    // Everything is checked before anything is sealed: a refused batch must leave no data keys behind.
+    let records = batch.records.into_iter().enumerate();
+    let checked =
+        records.map(|(index, record)| check(index, record, sealer, origin)).collect::<Result<Vec<_>, _>>()?;
     let mut prepared = PreparedBatch::default();
-    for (index, record) in batch.records.into_iter().enumerate() {
-        let record = prepare_record(index, record, sealer, origin)?;
+    for (mut record, subject, disclosures) in checked {
+        record.disclosures = seal(&disclosures, subject, sealer)?;
+        record.subject = (!disclosures.is_empty()).then_some(subject);
         prepared.bytes += record.body.len() + record.disclosures.iter().map(|d| d.row.len()).sum::<usize>();
         prepared.records.push(record);
     }
@@ -79,12 +84,13 @@ pub(super) fn prepare(batch: Batch, sealer: &Sealer, origin: &str) -> Result<Pre
     Ok(prepared)
 }
 
-fn prepare_record(
+/// Checks a record and prepares all of it but its disclosures.
+fn check(
     index: usize,
     record: NewRecord,
     sealer: &Sealer,
     origin: &str,
-) -> Result<Prepared, AppendError> {
+) -> Result<(Prepared, Subject, Vec<Disclosure>), AppendError> {
     let id = record.id().filter(|id| is_text(id)).map(str::to_owned);
     let id = id.ok_or(AppendError::Id { index, max: TEXT_BYTES_MAX })?;
     let name = |what| AppendError::Name { index, id: id.clone(), what, max: TEXT_BYTES_MAX };
@@ -98,7 +104,7 @@ fn prepare_record(
 
     let content = content_digest(&record, sealer).map_err(canon)?;
     let subject = sealer.subject(&record.body);
-    let indexed = Indexed::of(&record);
+    let indexed = Indexed::of(&record.kind, &record.body);
     let (body, disclosures) = disclosure::split(record.body, sealer.entropy())
         .map_err(|source| AppendError::Disclosure { index, id: id.clone(), source })?;
     let body = canon::entry_bytes(&Value::Object(body)).map_err(canon)?;
@@ -110,20 +116,20 @@ fn prepare_record(
     if body.len() > max {
         return Err(AppendError::TooLarge { index, id, bytes: body.len(), max });
     }
-    let values = seal(&disclosures, subject, sealer)?;
-    Ok(Prepared {
+    let prepared = Prepared {
         id: sealer.index_digest(&[b"id", id.as_bytes()]),
         content,
         kind: record.kind,
         stream: record.stream,
         body,
-        subject: (!values.is_empty()).then_some(subject),
-        disclosures: values,
+        subject: None,
+        disclosures: Vec::new(),
         trace: indexed.trace,
         agent: indexed.agent,
         tool: indexed.tool,
         effect: indexed.effect,
-    })
+    };
+    Ok((prepared, subject, disclosures))
 }
 
 fn seal(disclosures: &[Disclosure], subject: Subject, sealer: &Sealer) -> Result<Vec<Sealed>, AppendError> {
@@ -166,11 +172,11 @@ pub(super) struct Indexed {
 }
 
 impl Indexed {
-    fn of(record: &NewRecord) -> Self {
-        if record.kind != ACTION_REPORTED {
+    /// Reads them from a body, before or after its disclosures were split off: none of them is disclosed.
+    pub(super) fn of(kind: &str, body: &Map<String, Value>) -> Self {
+        if kind != ACTION_REPORTED {
             return Self::default();
         }
-        let body = &record.body;
         let member = |object: &str, name: &str| text(body.get(object)?.as_object()?, name);
         Self {
             trace: body.get("trace_id").and_then(Value::as_str).and_then(|id| id.parse().ok()),
@@ -182,12 +188,16 @@ impl Indexed {
 }
 
 fn text(object: &Map<String, Value>, name: &str) -> Option<String> {
-    let text = object.get(name)?.as_str()?;
+    object.get(name)?.as_str().map(indexed_text)
+}
+
+/// Returns a text as the indexes hold it: without NUL, which ends it in a key, and cut.
+pub(super) fn indexed_text(text: &str) -> String {
     let mut cut: String = text.chars().filter(|c| *c != '\0').collect();
     let mut end = cut.len().min(INDEXED_BYTES_MAX);
     while !cut.is_char_boundary(end) {
         end -= 1;
     }
     cut.truncate(end);
-    Some(cut)
+    cut
 }

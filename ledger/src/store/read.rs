@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::error::LedgerError;
 use super::families::{self, family};
+use super::prepare;
 use super::{Index, Ledger, TILE_LEVELS, TraceRef};
 use crate::disclosure::{self, Disclosure};
 use crate::entry::EntryView;
@@ -220,7 +221,8 @@ impl Ledger {
         self.find(Index::Kind, kind, 0..u64::MAX, usize::MAX)
     }
 
-    /// Returns at most `limit` positions, in order and inside a range, of events with this text in an index.
+    /// Returns at most `limit` positions, in order and inside a range, of events with this text in an index. Texts
+    /// that agree in their first 200 bytes are one text to an index.
     pub fn find(
         &self,
         index: Index,
@@ -229,9 +231,11 @@ impl Ledger {
         limit: usize,
     ) -> Result<Vec<u64>, LedgerError> {
         let end = range.end.min(self.head().size);
+        // Types are bounded when they are written and stand in their index whole.
+        let text = if matches!(index, Index::Kind) { text.to_owned() } else { prepare::indexed_text(text) };
         let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(families::text_key(text, end));
-        let start = families::text_key(text, range.start);
+        options.set_iterate_upper_bound(families::text_key(&text, end));
+        let start = families::text_key(&text, range.start);
         let family = family(&self.inner.db, index.family())?;
         let mode = IteratorMode::From(&start, Direction::Forward);
         let mut seqs = Vec::new();
@@ -245,14 +249,19 @@ impl Ledger {
 
     /// Lists the distinct texts of an index, in order, at most `limit`.
     pub fn index_values(&self, index: Index, limit: usize) -> Result<Vec<String>, LedgerError> {
+        let size = self.head().size;
         let mut values = Vec::new();
         let mut rows = self.inner.db.raw_iterator_cf(family(&self.inner.db, index.family())?);
         rows.seek_to_first();
         while values.len() < limit {
             let Some(key) = rows.key() else { break };
             let text = key.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+            // The first row of a text is that of its first entry.
+            let shown = families::seq_of_key(key).is_some_and(|seq| seq < size);
             rows.seek([text.as_slice(), &[1]].concat());
-            values.push(String::from_utf8_lossy(&text).into_owned());
+            if shown {
+                values.push(String::from_utf8_lossy(&text).into_owned());
+            }
         }
         rows.status()?;
         Ok(values)
@@ -307,6 +316,9 @@ impl Ledger {
 
     /// Returns the checkpoint of exactly this size.
     pub fn checkpoint_at(&self, size: u64) -> Result<Option<String>, LedgerError> {
+        if size > self.head().size {
+            return Ok(None);
+        }
         let family = family(&self.inner.db, families::CHECKPOINTS)?;
         self.inner.db.get_cf(family, size.to_be_bytes())?.map(|note| checkpoint_text(size, note)).transpose()
     }
@@ -337,6 +349,9 @@ impl Ledger {
     /// Proves that the tree of `old` entries is a prefix of the tree of `new` entries.
     pub fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, LedgerError> {
         let new = self.within_head(new)?;
+        if old > new {
+            return Err(LedgerError::OutOfRange { seq: old, size: new });
+        }
         merkle::consistency_proof(&StoredNodes::new(&self.inner.db)?, old, new)
     }
 

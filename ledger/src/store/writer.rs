@@ -128,7 +128,13 @@ impl Writer {
     fn run(mut self, queue: &Receiver<Request>, flusher: &LockFlusher) {
         loop {
             match queue.recv_timeout(IDLE) {
-                Ok(first) => self.serve(first, queue, flusher),
+                Ok(first) => {
+                    self.serve(first, queue, flusher);
+                    // A ledger that is never idle is signed too.
+                    if self.checkpoint_due() {
+                        self.report(Self::settle);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => self.idle(),
                 Err(RecvTimeoutError::Disconnected) => {
                     // The last caller is gone; what is not settled now is settled at the next open.
@@ -167,20 +173,25 @@ impl Writer {
     }
 
     fn idle(&mut self) {
-        if self.poisoned.is_some() {
-            return;
+        if self.checkpoint_due() {
+            self.report(Self::settle);
+        } else if self.poisoned.is_none() && self.lock_state.acked < self.frontier.size() {
+            self.report(Self::level_lock);
         }
-        let size = self.frontier.size();
-        let due = self.clock.now_ns().saturating_sub(self.last_checkpoint_ns) >= CHECKPOINT_INTERVAL_NS;
-        let outcome = if size > self.last_checkpoint_size && due {
-            self.settle()
-        } else if self.lock_state.acked < size {
-            self.level_lock()
-        } else {
-            Ok(())
-        };
-        if let Err(error) = outcome {
-            tracing::error!(%error, "the idle ledger could not be settled");
+    }
+
+    /// Tells whether there is something to sign and the last checkpoint is old enough. A clock that was set back
+    /// must not stop the checkpoints until it has caught up.
+    fn checkpoint_due(&self) -> bool {
+        self.poisoned.is_none()
+            && self.frontier.size() > self.last_checkpoint_size
+            && self.clock.now_ns().abs_diff(self.last_checkpoint_ns) >= CHECKPOINT_INTERVAL_NS
+    }
+
+    /// Does what nobody waits for; a failure is in the log and poisons the writer.
+    fn report(&mut self, step: fn(&mut Self) -> Result<(), AppendError>) {
+        if let Err(error) = step(self) {
+            tracing::error!(%error, "the ledger could not be settled");
         }
     }
 
@@ -334,8 +345,11 @@ struct Group<'a> {
     frontier: Frontier,
     prev: Link,
     last_ts_ns: u64,
-    /// Ids of this group: (id, content) → position.
+    /// Statements of this group, and of every id that it met and that was there: (id, content) → position.
     ids: BTreeMap<([u8; 16], [u8; 16]), u64>,
+    /// Ids whose statements in the database are in `ids`. An id is looked up once a group: a source that gives one
+    /// id to everything must not make every append read all that it sent before.
+    looked_up: BTreeSet<[u8; 16]>,
     traces: BTreeSet<[u8; 16]>,
     subjects: Vec<[u8; 16]>,
 }
@@ -351,6 +365,7 @@ impl<'a> Group<'a> {
             prev: writer.prev,
             last_ts_ns: writer.last_ts_ns,
             ids: BTreeMap::new(),
+            looked_up: BTreeSet::new(),
             traces: BTreeSet::new(),
             subjects: Vec::new(),
         }
@@ -404,27 +419,28 @@ impl<'a> Group<'a> {
 
     /// Finds an entry with the same id and content; also tells whether the id is there at all.
     fn find(
-        &self,
+        &mut self,
         db: &DB,
         families: Families<'_>,
         record: &Prepared,
     ) -> Result<(Option<u64>, bool), LedgerError> {
-        if let Some(seq) = self.ids.get(&(record.id, record.content)) {
-            return Ok((Some(*seq), true));
-        }
-        let mut known = self.ids.range((record.id, [0; 16])..=(record.id, [255; 16])).next().is_some();
-        for row in db.prefix_iterator_cf(families.by_id, record.id) {
-            let (key, value) = row?;
-            if !key.starts_with(&record.id) {
-                break;
+        if self.looked_up.insert(record.id) {
+            for row in db.prefix_iterator_cf(families.by_id, record.id) {
+                let (key, value) = row?;
+                if !key.starts_with(&record.id) {
+                    break;
+                }
+                let row: IdRow = codec::decode(families::BY_ID, &value)?;
+                let seq = families::seq_of_key(&key).ok_or_else(|| LedgerError::Damaged {
+                    place: format!("row of `{}`", families::BY_ID),
+                    detail: "its key holds no position".to_owned(),
+                })?;
+                self.ids.entry((record.id, row.content)).or_insert(seq);
             }
-            known = true;
-            let row: IdRow = codec::decode(families::BY_ID, &value)?;
-            if row.content == record.content {
-                return Ok((families::seq_of_key(&key), true));
-            }
         }
-        Ok((None, known))
+        let same = self.ids.get(&(record.id, record.content)).copied();
+        let known = self.ids.range((record.id, [0; 16])..=(record.id, [255; 16])).next().is_some();
+        Ok((same, known))
     }
 
     fn append(&mut self, db: &DB, families: Families<'_>, record: &Prepared) -> Result<u64, LedgerError> {
@@ -491,15 +507,26 @@ fn has_prefix(db: &DB, families: Families<'_>, trace: &[u8; 16]) -> Result<bool,
 
 /// Flushes the lock while the WAL is being flushed, so that an acknowledgement costs one flush in series.
 struct LockFlusher {
-    states: Sender<LockState>,
+    states: Option<Sender<LockState>>,
     results: Receiver<io::Result<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for LockFlusher {
+    fn drop(&mut self) {
+        self.states = None;
+        // Whoever closes the ledger may open it again at once: the lock file must be let go by then.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl LockFlusher {
     fn spawn(lock: Arc<LockFile>) -> Result<Self, LedgerError> {
         let (states, work) = channel::<LockState>();
         let (done, results) = channel();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("ledger-lock".to_owned())
             .spawn(move || {
                 for state in work {
@@ -509,12 +536,12 @@ impl LockFlusher {
                 }
             })
             .map_err(|source| LedgerError::Io { path: "ledger-lock thread".into(), source })?;
-        Ok(Self { states, results })
+        Ok(Self { states: Some(states), results, thread: Some(thread) })
     }
 
     fn start(&self, state: LockState) {
         // A thread that is gone shows in `finish`.
-        let _ = self.states.send(state);
+        let _ = self.states.as_ref().map(|states| states.send(state));
     }
 
     fn finish(&self) -> io::Result<()> {

@@ -466,3 +466,111 @@ fn checkpoints_are_consistent_with_each_other() {
         merkle::verify_consistency(old.size, new.size, &old.root, &new.root, &proof).unwrap();
     }
 }
+
+#[test]
+fn a_ledger_that_is_never_idle_is_signed_too() {
+    #[derive(Debug)]
+    struct Striding(std::sync::atomic::AtomicU64);
+    impl Clock for Striding {
+        fn now_ns(&self) -> u64 {
+            self.0.fetch_add(2_000_000_000, std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Striding(T0.into()));
+    let ledger = Ledger::init(&dir.path().join("l"), &InitOptions::new("o.example"), clock).unwrap();
+    for number in 0..10 {
+        append(&ledger, [number]);
+    }
+    // What was appended before the last request was signed before that was served.
+    let newest = Checkpoint::verify(&ledger.checkpoint().unwrap().unwrap(), &verifier(&ledger)).unwrap();
+    assert!(newest.size >= 10, "{newest:?}");
+}
+
+#[test]
+fn two_copies_of_a_ledger_are_not_written_under_one_lock() {
+    let bench = Bench::new();
+    let lock = bench.dir.path().join("elsewhere.lock");
+    let options = InitOptions { lock: Some(lock), ..InitOptions::new("ledger.example/test") };
+    drop(Ledger::init(&bench.path(), &options, Arc::clone(&bench.clock)).unwrap());
+    let copy = bench.dir.path().join("copy");
+    bench.copy_to(&copy);
+
+    let ledger = bench.open().unwrap();
+    let open_copy = || Ledger::open(&copy, &OpenOptions::default(), Arc::clone(&bench.clock));
+    assert!(matches!(open_copy(), Err(LedgerError::Busy { .. })));
+    append(&ledger, 0..3);
+    drop(ledger);
+    assert!(matches!(open_copy(), Err(LedgerError::RolledBack { have: 1, want: 4 })));
+}
+
+#[test]
+fn a_changed_bundle_key_is_refused() {
+    let bench = Bench::new();
+    let ledger = bench.init();
+    assert!(ledger.bundle_key().is_ok());
+    drop(ledger);
+    let path = bench.path().join("verdict.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let key = verdict_ledger::key::SigningKey::generate(&SteppingEntropy::starting_at(99)).unwrap();
+    fs::remove_file(bench.path().join("keys/bundle.pem")).unwrap();
+    key.save(&bench.path().join("keys/bundle.pem")).unwrap();
+    assert!(matches!(bench.open().unwrap().bundle_key(), Err(LedgerError::Settings { .. })));
+
+    let foreign = VerifierKey::new("ledger.example/test/bundle", key.public()).unwrap().to_string();
+    let mut settings: Value = serde_json::from_str(&text).unwrap();
+    settings["bundle_key"] = json!(foreign);
+    fs::write(&path, settings.to_string()).unwrap();
+    for result in [bench.open(), bench.reader()] {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("entry 0") && error.contains("bundle key"), "{error}");
+    }
+}
+
+#[test]
+fn many_statements_under_one_id_are_told_apart_across_batches() {
+    let bench = Bench::new();
+    let ledger = bench.init();
+    let statement = |number: u32| {
+        let mut event = event(number);
+        event.id = "always-the-same".into();
+        NewRecord::from_event(&event).unwrap()
+    };
+    let append = |numbers: &[u32]| {
+        let records = numbers.iter().map(|number| statement(*number)).collect();
+        ledger.append(Batch { records, blobs: vec![] }).unwrap()
+    };
+    let first = append(&[0, 1, 2, 1]);
+    assert_eq!((first.appended, first.duplicates, first.conflicts), (3, 1, 2));
+    let second = append(&[2, 3, 0, 3]);
+    assert_eq!((second.appended, second.duplicates, second.conflicts), (1, 3, 1));
+    assert_eq!(second.seqs, [3, 4, 1, 4]);
+    assert_eq!(ledger.find_id("always-the-same").unwrap(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn texts_longer_than_an_index_holds_are_found() {
+    let bench = Bench::new();
+    let ledger = bench.init();
+    let mut long = event(1);
+    long.action.name = "é".repeat(150);
+    ledger.append(Batch { records: vec![NewRecord::from_event(&long).unwrap()], blobs: vec![] }).unwrap();
+    assert_eq!(ledger.find(Index::Tool, &long.action.name, 0..9, 9).unwrap(), [1]);
+}
+
+#[test]
+fn an_origin_that_a_lock_slot_cannot_hold_is_refused_before_anything_is_made() {
+    let bench = Bench::new();
+    let options = InitOptions::new("o".repeat(513));
+    assert!(matches!(
+        Ledger::init(&bench.path(), &options, Arc::clone(&bench.clock)),
+        Err(LedgerError::Note(_))
+    ));
+    assert!(!bench.path().exists() && !bench.lock().exists());
+    // The worst that fits: every character of it takes two bytes in JSON, and more in JSON inside JSON.
+    let options = InitOptions::new("\"".repeat(512));
+    let ledger = Ledger::init(&bench.path(), &options, Arc::clone(&bench.clock)).unwrap();
+    append(&ledger, 0..3);
+    ledger.settle().unwrap();
+    assert!(ledger.verify(&mut |_, _| {}).unwrap().is_clean());
+}

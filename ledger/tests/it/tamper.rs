@@ -162,3 +162,86 @@ fn a_cut_tail_is_refused_on_open() {
     });
     assert!(matches!(result, Err(LedgerError::RolledBack { have: 39, want: 41 })), "{result:?}");
 }
+
+#[test]
+fn an_index_that_no_longer_finds_an_entry_is_named() {
+    let families = ["ix_id", "ix_trace", "ix_trace_starts", "ix_kind", "ix_agent", "ix_tool", "ix_effect"];
+    let report = after(|db| {
+        for family in families {
+            let key = keys(db, family).pop().unwrap();
+            db.delete_cf(db.cf_handle(family).unwrap(), key).unwrap();
+        }
+    })
+    .unwrap();
+    for family in families {
+        assert!(
+            report.failures.iter().any(|f| f.class == "index" && f.detail.contains(&format!("`{family}`"))),
+            "{family}: {:#?}",
+            report.failures
+        );
+    }
+}
+
+#[test]
+fn an_index_row_that_points_elsewhere_is_named() {
+    let report = after(|db| {
+        let key = keys(db, "ix_tool").remove(0);
+        db.delete_cf(db.cf_handle("ix_tool").unwrap(), &key).unwrap();
+        put(db, "ix_tool", &[b"send_email\0".as_slice(), &3u64.to_be_bytes()].concat(), b"");
+    })
+    .unwrap();
+    assert_eq!(report.failures.len(), 1, "{:#?}", report.failures);
+    assert_eq!(report.failures[0].class, "index");
+}
+
+#[test]
+fn values_without_their_keys_are_counted() {
+    let whole = after(|_| {}).unwrap();
+    assert_eq!(whole.withheld, 0);
+    let report = after(|db| {
+        for key in keys(db, "data_keys") {
+            db.delete_cf(db.cf_handle("data_keys").unwrap(), key).unwrap();
+        }
+    })
+    .unwrap();
+    assert_eq!(report.withheld, whole.disclosures);
+
+    let report = after(|db| {
+        let key = keys(db, "disclosures").remove(0);
+        db.delete_cf(db.cf_handle("disclosures").unwrap(), key).unwrap();
+    })
+    .unwrap();
+    assert_eq!(report.withheld, 1);
+}
+
+#[test]
+fn rows_of_another_version_and_keys_that_are_no_positions_are_refused() {
+    let result = after(|db| put(db, "meta", b"rows", &2u32.to_be_bytes()));
+    assert!(matches!(result, Err(LedgerError::Rows { found: 2, known: 1 })), "{result:?}");
+    let result = after(|db| put(db, "meta", b"rows", b"?"));
+    assert!(matches!(result, Err(LedgerError::Damaged { .. })), "{result:?}");
+    for key in [&[0xff; 8][..], &[0xff; 9]] {
+        let result = after(|db| put(db, "entries", key, b"{}"));
+        assert!(matches!(result, Err(LedgerError::Damaged { .. })), "{result:?}");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_only_the_lock_has_is_put_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let clock = Arc::new(SteppingClock::starting_at(1_763_670_000_000_000_000));
+    let ledger =
+        Ledger::init(&path, &InitOptions::new("ledger.example/test"), Arc::<SteppingClock>::clone(&clock))
+            .unwrap();
+    append(&ledger, 0..ENTRIES);
+    ledger.settle().unwrap();
+    let newest = ledger.checkpoint().unwrap();
+    drop(ledger);
+    let db = raw(&path.join("db"));
+    let key = keys(&db, "checkpoints").pop().unwrap();
+    db.delete_cf(db.cf_handle("checkpoints").unwrap(), key).unwrap();
+    drop(db);
+    let ledger = Ledger::open(&path, &OpenOptions::default(), clock).unwrap();
+    assert_eq!(ledger.checkpoint().unwrap(), newest);
+}

@@ -119,9 +119,10 @@ fn export_evidence(args: EvidenceArgs, context: &Context) -> Result<Exit, CliErr
             counts.redactions,
             built.digest.to_hex()
         ))?;
-        context
-            .output
-            .note("check it with `verdict verify FILE --key KEYS`; `verdict keys show` prints the keys");
+        context.output.note(&format!(
+            "check it with `verdict verify {} --key KEYS`; `verdict keys show` prints the keys",
+            args.out.display()
+        ));
     }
     Ok(Exit::Clean)
 }
@@ -148,8 +149,10 @@ fn withhold(members: Vec<String>) -> Result<Withhold, CliError> {
     // would disclose what somebody asked to hold back.
     let possible: Vec<String> = disclosure::pointers().collect();
     if let Some(bad) = members.iter().find(|member| !possible.contains(member)) {
-        return Err(CliError::unusable(format!("--withhold `{bad}`: there is no such member that can be left out"))
-            .hint(format!("what can be left out is `all`, or {}", possible.join(", "))));
+        return Err(CliError::unusable(format!(
+            "--withhold `{bad}`: there is no such member that can be left out"
+        ))
+        .hint(format!("what can be left out is `all`, or {}", possible.join(", "))));
     }
     Ok(Withhold::Members(members.into_iter().collect::<BTreeSet<_>>()))
 }
@@ -199,9 +202,12 @@ fn export_events(args: &EventArgs, context: &Context) -> Result<Exit, CliError> 
     }
     sink.finish()?;
     if other > 0 {
-        context
-            .output
-            .note(&format!("{other} entries are no events and were left out; --entries writes them too"));
+        let what = if other == 1 {
+            "1 entry is no event and was"
+        } else {
+            &format!("{other} entries are no events and were")
+        };
+        context.output.note(&format!("{what} left out; --entries writes every entry"));
     }
     Ok(Exit::Clean)
 }

@@ -8,6 +8,10 @@ use crate::exit::CliError;
 
 /// Writes a file beside its place and moves it there; a failure leaves what was there before.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    if path.is_dir() {
+        return Err(CliError::unusable(format!("cannot write {}: it is a directory", path.display()))
+            .hint("name the file in it that is to be written"));
+    }
     let partial = partial(path);
     let written = (|| -> io::Result<()> {
         let mut file = fs::File::create(&partial)?;

@@ -103,8 +103,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     }
     drop(progress);
     if outcome.is_ok() && summary.files + summary.failed_files == 0 {
-        outcome = Err(CliError::unusable(format!("nothing was read: {} skipped", counted(summary.skipped, "file")))
-            .hint("name a file by itself to see why it is not taken"));
+        outcome = Err(CliError::unusable(format!(
+            "nothing was read: {} skipped",
+            counted(summary.skipped, "file")
+        ))
+        .hint("name a file by itself to see why it is not taken"));
     }
     // Also after a failure: what was acknowledged is to be under a checkpoint.
     let settled = ledger.settle();
@@ -269,7 +272,8 @@ fn broken(input: &Input, bytes: &[u8], limits: &Limits) -> Option<String> {
         return None;
     }
     let name = input.path.to_string_lossy().to_ascii_lowercase();
-    let named = name.strip_suffix(".gz").unwrap_or(&name).ends_with(".pb");
+    let plain = Path::new(name.strip_suffix(".gz").unwrap_or(&name));
+    let named = plain.extension().is_some_and(|extension| extension == "pb");
     let holds = |word: &[u8]| bytes.windows(word.len()).any(|window| window == word);
     let format = if named {
         Format::OtlpProtobuf(Signal::Traces)
@@ -283,15 +287,16 @@ fn broken(input: &Input, bytes: &[u8], limits: &Limits) -> Option<String> {
 }
 
 fn unrecognised(input: &Input, bytes: &[u8], broken: Option<String>) -> CliError {
+    let told = broken.is_some() || bytes.is_empty();
     let what = match (bytes.is_empty(), broken) {
         (true, _) if input.is_stdin() => "nothing came in".to_owned(),
         (true, _) => "the file is empty".to_owned(),
         (false, Some(broken)) => format!("no format that is known; {broken}"),
         (false, None) => "no format that is known".to_owned(),
     };
-    CliError::unusable(format!("{}: {what}", input.name()))
-        .hint("taken are native events (one JSON object a line), OTLP as protobuf or JSON, and AISecOps logs; gzip or not")
-        .hint("name the format with --input-format to see where the file breaks")
+    let error = CliError::unusable(format!("{}: {what}", input.name()))
+        .hint("taken are native events (one JSON object a line), OTLP as protobuf or JSON, and AISecOps logs; gzip or not");
+    if told { error } else { error.hint("name the format with --input-format to see where the file breaks") }
 }
 
 fn unusable(input: &Input, format: Format, error: &IngestError) -> CliError {

@@ -302,7 +302,11 @@ fn test_bundle(reference: &str, coverage: bool, context: &Context) -> Result<Exi
                 text.push_str(&format!("{}: lines not evaluated: {missed}\n", visible(&file.file)));
             }
         }
-        text.push_str(&format!("{}, {} failed\n", counted(report.tests.len() as u64, "test"), report.failures()));
+        text.push_str(&format!(
+            "{}, {} failed\n",
+            counted(report.tests.len() as u64, "test"),
+            report.failures()
+        ));
         context.output.result(&text)?;
     }
     Ok(if report.failures() > 0 { Exit::Finding } else { Exit::Clean })

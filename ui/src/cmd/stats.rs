@@ -37,6 +37,8 @@ struct Stats {
     actions: u64,
     actions_by_kind: BTreeMap<String, u64>,
     decisions_by_effect: BTreeMap<String, u64>,
+    /// Decisions that nothing acted on.
+    shadow: u64,
     undecided: u64,
     outcomes: BTreeMap<String, u64>,
     findings: BTreeMap<String, u64>,
@@ -108,6 +110,7 @@ impl Stats {
         self.actions += 1;
         *self.actions_by_kind.entry(action.kind.as_str().to_owned()).or_default() += 1;
         match action.ruling() {
+            Some(ruling) if !ruling.decision.enforced => self.shadow += 1,
             Some(ruling) => {
                 *self.decisions_by_effect.entry(ruling.decision.effect.to_string()).or_default() += 1;
             }
@@ -157,7 +160,7 @@ fn told(stats: &Stats) -> String {
     );
     text.push_str(&group("  by kind", &stats.actions_by_kind));
     text.push_str(&group("decisions", &stats.decisions_by_effect));
-    text.push_str(&format!("  none       {}\n", stats.undecided));
+    text.push_str(&format!("  shadow     {}\n  none       {}\n", stats.shadow, stats.undecided));
     text.push_str(&group("outcomes", &stats.outcomes));
     text.push_str(&group("findings", &stats.findings));
     text.push_str(&group("facts", &stats.system_facts));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use verdict_diff::render::table::{Align, Table};
 use verdict_diff::render::text::{time, visible};
-use verdict_ledger::action::{self, Action};
+use verdict_ledger::action::{self, Action, Finding, Ruling};
 use verdict_ledger::clock::{Clock as _, SystemClock};
 use verdict_ledger::id::TraceId;
 use verdict_ledger::{Ledger, Record, TraceRef};
@@ -16,6 +16,9 @@ use super::files;
 use super::stats::{SETTLE_NS, finding_name};
 use crate::cli::{Context, Format};
 use crate::exit::{CliError, Exit};
+
+/// Colours of a picture that stands by itself; the graph module writes classes only.
+const PICTURE_STYLE: &str = include_str!("trace.css");
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]
@@ -123,8 +126,10 @@ impl Row {
             actions: actions.len(),
             stopped: actions
                 .iter()
+                // What was ruled out and ran all the same is a finding, and was not stopped.
+                .filter(|action| !action.findings.contains(&Finding::EnforcementFailure))
                 .filter_map(Action::ruling)
-                .filter(|ruling| !ruling.decision.effect.lets_run())
+                .filter(|ruling| ruling.decision.enforced && !ruling.decision.effect.lets_run())
                 .count(),
             findings: actions.iter().map(|action| action.findings.len()).sum(),
             agents: actions.iter().filter_map(|action| action.agent_label().map(str::to_owned)).collect(),
@@ -163,7 +168,7 @@ fn graph(id: &TraceId, out: Option<&Path>, context: &Context) -> Result<Exit, Cl
     let mut text = match format {
         Format::Json => format!("{:#}", graph.json()),
         Format::Dot => graph.dot(),
-        _ => graph.svg(),
+        _ => standalone(&graph.svg()),
     };
     if !text.ends_with('\n') {
         text.push('\n');
@@ -173,6 +178,14 @@ fn graph(id: &TraceId, out: Option<&Path>, context: &Context) -> Result<Exit, Cl
         Some(path) => files::write(path, text.as_bytes())?,
     }
     Ok(Exit::Clean)
+}
+
+/// Puts the style into a picture that no page surrounds.
+fn standalone(svg: &str) -> String {
+    match svg.split_once('>') {
+        Some((open, rest)) => format!("{open}>\n<style>\n{PICTURE_STYLE}</style>{rest}"),
+        None => svg.to_owned(),
+    }
 }
 
 fn no_trace(id: &TraceId) -> CliError {
@@ -191,26 +204,26 @@ fn show(id: &TraceId, context: &Context) -> Result<Exit, CliError> {
         context.output.json(&json!({"trace_id": id.to_string(), "actions": actions}))?;
         return Ok(Exit::Clean);
     }
-    let mut text = format!("trace {id}\n");
-    let depth = depths(&actions);
+    let start_ns = actions.iter().map(|action| action.start_ns).filter(|ns| *ns > 0).min();
+    let mut text = format!("trace {id}\nstart {}\n", start_ns.map_or_else(|| "not stated".to_owned(), time));
     let mut table = Table::new(&[
         ("entry", Align::Right),
-        ("start", Align::Left),
+        ("after", Align::Right),
         ("action", Align::Left),
         ("agent", Align::Left),
         ("decision", Align::Left),
         ("outcome", Align::Left),
         ("findings", Align::Left),
     ]);
-    for action in &actions {
-        let indent = "  ".repeat(depth.get(&action.key).copied().unwrap_or_default().min(12));
+    for (depth, action) in as_tree(&actions) {
+        let indent = "  ".repeat(depth.min(12));
         let findings: Vec<&str> = action.findings.iter().map(|finding| finding_name(*finding)).collect();
         table.row(vec![
             action.key.to_string(),
-            time(action.start_ns),
+            after(action.start_ns, start_ns),
             format!("{indent}{} {}", action.kind.as_str(), visible(&action.name)),
             action.agent_label().map_or_else(|| "-".to_owned(), visible),
-            action.ruling().map_or_else(|| "-".to_owned(), |ruling| ruling.decision.effect.to_string()),
+            action.ruling().map_or_else(|| "-".to_owned(), decision),
             action.outcome.map_or("-", verdict_ledger::event::Status::as_str).to_owned(),
             findings.join(", "),
         ]);
@@ -220,20 +233,96 @@ fn show(id: &TraceId, context: &Context) -> Result<Exit, CliError> {
     Ok(Exit::Clean)
 }
 
-/// Counts the ancestors of each action that are in the list. A parent comes from outside and may form a circle.
-fn depths(actions: &[Action]) -> BTreeMap<u64, usize> {
-    let parents: BTreeMap<u64, u64> =
-        actions.iter().filter_map(|action| Some((action.key, action.parent?))).collect();
-    let depth = |key: u64| {
-        let mut seen = BTreeSet::from([key]);
-        let mut at = key;
-        while let Some(parent) = parents.get(&at) {
-            if !seen.insert(*parent) {
-                break;
+/// Returns an effect, marked where nothing acted on it.
+fn decision(ruling: &Ruling) -> String {
+    let effect = ruling.decision.effect;
+    if ruling.decision.enforced { effect.to_string() } else { format!("{effect} (shadow)") }
+}
+
+/// Returns the time since the start of the trace, in seconds.
+fn after(ns: u64, start_ns: Option<u64>) -> String {
+    match start_ns.and_then(|start| ns.checked_sub(start)) {
+        Some(after) => format!("{}.{:03} s", after / 1_000_000_000, after / 1_000_000 % 1_000),
+        None => "-".to_owned(),
+    }
+}
+
+/// Orders actions below the action that caused them, and by time beside each other, with their depth. A parent
+/// comes from outside and may form a circle; what hangs on one is listed at the end.
+fn as_tree(actions: &[Action]) -> Vec<(usize, &Action)> {
+    let mut sorted: Vec<&Action> = actions.iter().collect();
+    sorted.sort_by_key(|action| (action.start_ns, action.key));
+    let known: BTreeSet<u64> = actions.iter().map(|action| action.key).collect();
+    let mut below: BTreeMap<Option<u64>, Vec<&Action>> = BTreeMap::new();
+    for action in &sorted {
+        below.entry(action.parent.filter(|parent| known.contains(parent))).or_default().push(action);
+    }
+    let mut out = Vec::with_capacity(actions.len());
+    let mut seen = BTreeSet::new();
+    // The tops first; then whatever no top leads to.
+    for top in below.get(&None).into_iter().flatten().copied().chain(sorted.iter().copied()) {
+        let mut open = vec![(0, top)];
+        while let Some((depth, action)) = open.pop() {
+            if seen.insert(action.key) {
+                out.push((depth, action));
+                let children = below.get(&Some(action.key)).into_iter().flatten();
+                open.extend(children.rev().map(|child| (depth + 1, *child)));
             }
-            at = *parent;
         }
-        seen.len() - 1
-    };
-    actions.iter().map(|action| (action.key, depth(action.key))).collect()
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use verdict_ledger::event::Event;
+
+    fn record(seq: u64, span: u64, parent: Option<u64>, start_ns: u64) -> Record {
+        let mut event = json!({
+            "id": format!("e{seq}"), "trace_id": "0af7651916cd43dd8448eb211c80319c",
+            "span_id": format!("{span:016x}"), "start_ns": start_ns.to_string(),
+            "action": {"kind": "tool", "name": format!("t{seq}")},
+        });
+        if let Some(parent) = parent {
+            event["parent_span_id"] = format!("{parent:016x}").into();
+        }
+        let event: Event = serde_json::from_value(event).unwrap();
+        Record {
+            seq,
+            ts_ns: start_ns,
+            kind: "action.reported".into(),
+            body: serde_json::Map::new(),
+            withheld: Vec::new(),
+            event: Some(Box::new(event)),
+        }
+    }
+
+    #[test]
+    fn actions_stand_below_their_cause_and_circles_end() {
+        let records = [
+            record(1, 11, Some(10), 30),
+            record(2, 12, Some(10), 20),
+            record(3, 10, None, 10),
+            record(4, 21, Some(22), 40),
+            record(5, 22, Some(21), 50),
+        ];
+        let actions = fold(&records);
+        let order: Vec<(usize, u64)> =
+            as_tree(&actions).into_iter().map(|(depth, action)| (depth, action.key)).collect();
+        assert_eq!(order, [(0, 3), (1, 2), (1, 1), (0, 4), (1, 5)]);
+    }
+
+    #[test]
+    fn a_picture_by_itself_brings_its_colours() {
+        let svg = standalone("<svg class=\"graph\">\n<g></g></svg>");
+        assert!(
+            svg.starts_with("<svg class=\"graph\">\n<style>\n") && svg.contains(".effect-block"),
+            "{svg}"
+        );
+        assert!(svg.ends_with("</style>\n<g></g></svg>"), "{svg}");
+        assert!(!PICTURE_STYLE.contains('<') && !PICTURE_STYLE.contains('&'), "it is XML text");
+        assert_eq!((after(1_502_000_000, Some(1_000_000)), after(5, None)), ("1.501 s".into(), "-".into()));
+    }
 }

@@ -1,7 +1,7 @@
 //! The command line from an empty directory to verified evidence.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::cli_support::Bench;
+use super::cli_support::{Bench, event};
 
 fn with_policies() -> Bench {
     let bench = Bench::with_ledger();
@@ -82,7 +82,11 @@ fn evidence_of_a_trace_verifies_alone_and_the_export_is_an_entry() {
     alone.run(&["verify", out.to_str().unwrap(), "--key", &keys]).ok();
     let facts = bench.run(&["stats", "--format", "json"]).ok().json();
     assert_eq!(facts["system_facts"]["export.created"], 1);
-    assert!(bench.run(&["trace", "graph", &trace]).ok().out.starts_with("<svg"));
+    let picture = bench.run(&["trace", "graph", &trace]).ok().out;
+    assert!(
+        picture.starts_with("<svg") && picture.contains("<style>"),
+        "a picture by itself has its colours"
+    );
     assert!(bench.run(&["trace", "graph", &trace, "--format", "dot"]).ok().out.starts_with("digraph"));
     assert!(bench.run(&["trace", "show", &trace]).ok().out.contains("issue_refund"));
 }
@@ -132,9 +136,65 @@ fn policy_tests_decide_the_exit_code() {
         )
     };
     bench.file("policies/1/tests/shop_test.rego", test(9_000, "test_large_refund"));
-    assert!(bench.run(&["policy", "test", &path]).ok().out.contains("1 tests, 0 failed"));
+    assert!(bench.run(&["policy", "test", &path]).ok().out.contains("1 test, 0 failed"));
     bench.file("policies/1/tests/other_test.rego", test(10, "test_small_refund"));
     let said = bench.run(&["policy", "test", &path]).calm();
     assert_eq!(said.code, 1, "{said:#?}");
     assert!(said.out.contains("FAIL") && said.out.contains("test_small_refund"), "{said:#?}");
+}
+
+#[test]
+fn a_version_that_is_in_force_is_not_put_in_force_again() {
+    let bench = with_policies();
+    let size = bench.size();
+    assert!(bench.run(&["policy", "activate", "shop@1"]).ok().out.contains("was in force already"));
+    assert_eq!(bench.size(), size);
+    assert!(bench.run(&["policy", "activate", "shop@2"]).ok().out.contains("is in force from now on"));
+    assert_eq!(bench.size(), size + 1);
+    let listed = bench.run(&["policy", "list", "--format", "json"]).ok().json();
+    let ts_ns = listed["policies"][0]["ts_ns"].as_str().unwrap();
+    assert!(ts_ns.parse::<u64>().unwrap() > 1 << 53, "{ts_ns}");
+}
+
+#[test]
+fn a_ledger_is_held_to_the_keys_that_are_given() {
+    let bench = Bench::with_ledger();
+    let keys = bench.file("keys", bench.run(&["keys", "show"]).ok().out);
+    bench.run(&["verify", "--key", &keys]).ok();
+    let other = Bench::with_ledger();
+    let foreign = other.file("keys", other.run(&["keys", "show"]).ok().out);
+    bench.run(&["verify", "--key", &foreign]).fails(3, &["none of the given keys", "hint: "]);
+    let path = bench.path("ledger");
+    bench.run(&["verify", path.to_str().unwrap(), "--key", &foreign]).fails(3, &["none of the given keys"]);
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let bench = Bench::empty();
+    let said = bench.shell(
+        "unset VERDICT_LEDGER; export VERDICT_LOCK=; \"$VERDICT\" init && VERDICT_LEDGER= \"$VERDICT\" stats",
+    );
+    assert!(said.ok().out.contains("entries      1\n"));
+    assert!(bench.path("verdict-ledger").is_dir() && bench.path("verdict-ledger.lock").is_file());
+}
+
+#[test]
+fn a_shadow_run_is_told_from_a_decision() {
+    let bench = Bench::with_ledger();
+    let line = |number: u64, enforced: bool| {
+        let mut event: serde_json::Value = serde_json::from_str(&event(number)).unwrap();
+        event["decision"] = serde_json::json!({
+            "effect": "block", "enforced": enforced, "by": {"kind": "policy", "id": "guard"},
+        });
+        format!("{event}\n")
+    };
+    let file = bench.file("events.ndjson", line(0, true) + &line(1, false));
+    bench.run(&["ingest", &file]).ok();
+    let trace = bench.run(&["trace", "list", "--format", "json"]).ok().json()["traces"][0].clone();
+    // One was ruled out and ran all the same, the other was never ruled out.
+    assert_eq!((&trace["stopped"], &trace["actions"]), (&0.into(), &2.into()));
+    let shown = bench.run(&["trace", "show", trace["trace_id"].as_str().unwrap()]).ok().out;
+    assert!(shown.contains("block (shadow)") && shown.contains("enforcement_failure"), "{shown}");
+    let stats = bench.run(&["stats", "--format", "json"]).ok().json();
+    assert_eq!((&stats["shadow"], &stats["decisions_by_effect"]["block"]), (&1.into(), &1.into()));
 }

@@ -118,9 +118,16 @@ fn a_second_writer_is_refused_and_readers_are_not() {
     assert!(address.starts_with("http://127.0.0.1:"), "{address}");
     let second = bench.run(&["ingest", &bench.events(5)]);
     let reader = bench.run(&["stats"]);
+    let out = bench.path("e.zip");
+    let export = bench.run(&["export", "evidence", "--range", "..", "--out", out.to_str().unwrap()]);
+    let publish = bench.run(&["policy", "publish", &bench.policy("1", 1)]);
     server.kill().unwrap();
     server.wait().unwrap();
-    second.fails(4, &["is being written by another process", "one writer"]);
+    second.fails(4, &["is being written by another process", "one writer", "/api/v1/events"]);
+    for refused in [export, publish] {
+        refused.fails(4, &["is being written by another process", "stop `verdict serve`"]);
+    }
+    assert!(!out.exists());
     reader.ok();
     bench.run(&["ingest", &bench.events(5)]).ok();
 }
@@ -224,4 +231,92 @@ fn usage_errors_and_bad_gate_files_end_with_two() {
     bench.run(&["export", "events", "--range", "0..999"]).fails(2, &["0..999", "choose a range"]);
     bench.run(&["trace", "show", &"ab".repeat(16)]).fails(2, &["no event of trace", "trace list"]);
     bench.run(&["export", "evidence", "--out", "x.zip"]).fails(2, &["--trace", "--range"]);
+}
+
+#[test]
+fn a_directory_tells_what_it_skips_and_refuses_what_is_broken() {
+    let bench = Bench::with_ledger();
+    bench.file("mixed/settings.json", "{\"colour\": 1}");
+    bench.file("mixed/empty.ndjson", "");
+    let mixed = bench.path("mixed").to_str().unwrap().to_owned();
+    bench
+        .run(&["ingest", &mixed])
+        .fails(2, &["mixed/settings.json", "mixed/empty.ndjson", "2 files skipped"]);
+    bench.file("mixed/good.ndjson", event(0));
+    let said = bench.run(&["ingest", "--quiet", &mixed]).ok();
+    assert!(said.out.contains("1 file, 1 event: 1 appended"), "{said:#?}");
+    assert!(said.err.contains("warning: skipped ") && said.err.contains("settings.json"), "{said:#?}");
+    // By its name, and by a word in it, these were to be OTLP: passing over them would lose what they hold.
+    for (name, bytes) in [("cut.pb", &b"\x0a\xff\xff\x03\x01"[..]), ("cut.json", b"{\"resourceSpans\": [{")] {
+        let file = bench.file(&format!("mixed/{name}"), bytes);
+        bench.run(&["ingest", &mixed]).fails(2, &[name, "it breaks: ", "byte "]);
+        bench.run(&["ingest", &file]).fails(2, &[name, "it breaks: ", "byte "]);
+        std::fs::remove_file(file).unwrap();
+    }
+    let wrong: String = (0..9).map(|number| event(number) + "\n").collect();
+    let wrong = bench.file("wrong.ndjson", wrong);
+    let said = bench
+        .run(&["ingest", "--input-format", "aisecops", &wrong])
+        .fails(2, &["line 1", "also line 2", "and 4 more", "not one record", "--input-format"]);
+    assert!(!said.err.contains("line 6"), "{said:#?}");
+}
+
+#[test]
+fn a_ledger_that_is_there_is_not_made_again() {
+    let bench = Bench::with_ledger();
+    bench.run(&["init"]).fails(2, &["is a ledger already", "--ledger"]);
+    std::fs::remove_dir_all(bench.path("ledger")).unwrap();
+    bench.run(&["init"]).fails(2, &["ledger.lock", "move the lock file away"]);
+}
+
+#[test]
+fn what_cannot_be_withheld_is_refused_before_anything_is_written() {
+    let bench = Bench::with_ledger();
+    bench.run(&["ingest", &bench.events(4)]).ok();
+    let size = bench.size();
+    let out = bench.path("e.zip");
+    let export = |member: &str| {
+        bench.run(&[
+            "export",
+            "evidence",
+            "--range",
+            "..",
+            "--out",
+            out.to_str().unwrap(),
+            "--withhold",
+            member,
+        ])
+    };
+    for typo in ["/action/argument", "user", "/agent"] {
+        export(typo).fails(2, &[typo, "/action/arguments", "/user"]);
+    }
+    assert!(!out.exists() && bench.size() == size);
+    assert!(export("/action/arguments").ok().out.contains("4 withheld"));
+}
+
+#[test]
+fn bytes_that_are_no_text_are_unusable_input() {
+    let bench = Bench::with_ledger();
+    let bytes = bench.file("bytes", [0xff, 0xfe, 0]);
+    let policy = bench.policy("1", 1);
+    bench
+        .run(&["replay", "diff", "--from", &policy, "--to", &policy, "--gate", &bytes])
+        .fails(2, &["gate file", "bytes"]);
+    bench.run(&["verify", "--key", &bytes]).fails(2, &["key file", "bytes"]);
+    bench.run(&["replay", "run", "--policy", &policy, "--out", "."]).fails(2, &["cannot write"]);
+}
+
+#[test]
+fn with_json_every_line_of_stderr_is_json() {
+    let bench = Bench::with_ledger();
+    bench.file("mixed/settings.json", "{}");
+    bench.file("mixed/good.ndjson", event(0));
+    bench.file("mixed/z-bad.ndjson", "{");
+    let said = bench.run(&["--format", "json", "ingest", bench.path("mixed").to_str().unwrap()]).calm();
+    assert_eq!(said.code, 2, "{said:#?}");
+    let lines: Vec<serde_json::Value> =
+        said.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{said:#?}");
+    assert!(lines[0]["warning"].is_string() && lines[1]["error"]["message"].is_string(), "{said:#?}");
+    assert_eq!(said.json()["appended"], 1);
 }

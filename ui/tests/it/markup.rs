@@ -2,7 +2,13 @@
 //!
 //! It reads only what our templates write: quoted attributes, and every element closed but the void ones. What
 //! it cannot read is a finding too.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
