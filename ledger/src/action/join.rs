@@ -80,14 +80,17 @@ fn same_span(facts: &Facts<'_>, sets: &mut Sets) {
         else {
             continue;
         };
-        let owner = span.facts.iter().find(|owner| {
-            facts.list.get(**owner).is_some_and(|owner| {
-                owner.same_thing(fact)
-                    && (fact.call_id().is_none()
-                        || owner.call_id().is_none()
-                        || fact.call_id() == owner.call_id())
-            })
+        // The report of the same call, else one that names no call; of several the earliest by what they say.
+        let reports = span.facts.iter().filter_map(|owner| Some((owner, facts.list.get(*owner)?)));
+        let same = reports.filter(|(_, owner)| {
+            owner.same_thing(fact)
+                && (fact.call_id().is_none()
+                    || owner.call_id().is_none()
+                    || fact.call_id() == owner.call_id())
         });
+        let owner = same
+            .min_by_key(|(_, owner)| (owner.call_id() != fact.call_id(), owner.at_ns(), &owner.event.id))
+            .map(|(owner, _)| owner);
         // A log record that names no call and finds two calls in its span belongs to neither.
         let calls: BTreeSet<&str> = span
             .facts
@@ -236,14 +239,15 @@ fn nested(facts: &Facts<'_>, sets: &mut Sets) {
     let mut wrapped: BTreeMap<usize, BTreeMap<usize, (usize, usize)>> = BTreeMap::new();
     for (index, fact) in facts.list.iter().enumerate().filter(|(_, fact)| fact.span.is_some()) {
         let parents = fact.above.and_then(|span| facts.spans.get(span)).map_or(&[][..], |span| &span.facts);
-        let client = parents.iter().find(|parent| {
-            facts.list.get(**parent).is_some_and(|parent| {
+        let parents = parents.iter().filter_map(|parent| Some((parent, facts.list.get(*parent)?)));
+        let client = parents
+            .filter(|(_, parent)| {
                 parent.same_thing(fact)
                     && fact.mcp_method().is_some()
                     && parent.mcp_method() == fact.mcp_method()
             })
-        });
-        if let Some(client) = client {
+            .min_by_key(|(_, parent)| (parent.at_ns(), &parent.event.id));
+        if let Some((client, _)) = client {
             sets.union(*client, index);
         } else if let Some(wrapper) = wrapper_of(facts, fact) {
             wrapped.entry(wrapper).or_default().insert(index, (wrapper, index));
@@ -271,9 +275,13 @@ fn wrapper_of(facts: &Facts<'_>, fact: &Fact<'_>) -> Option<usize> {
     for _ in 0..WRAPPER_HOPS_MAX {
         let span = facts.spans.get(above?)?;
         let here = || span.facts.iter().filter_map(|index| Some((*index, facts.list.get(*index)?)));
-        if let Some((index, wrapper)) = here().find(|(_, wrapper)| wrapper.same_thing(fact)) {
-            let apart = wrapper.call_id().zip(fact.call_id()).is_some_and(|(a, b)| a != b);
-            return (!apart).then_some(index);
+        let reports: Vec<_> = here().filter(|(_, wrapper)| wrapper.same_thing(fact)).collect();
+        if !reports.is_empty() {
+            // Every report of the wrapper counts, whichever came first: another call is not a wrapper of this one.
+            let calls = reports.iter().filter_map(|(_, wrapper)| wrapper.call_id());
+            let calls: BTreeSet<&str> = calls.chain(fact.call_id()).collect();
+            let earliest = reports.iter().min_by_key(|(_, wrapper)| (wrapper.at_ns(), &wrapper.event.id));
+            return earliest.filter(|_| calls.len() <= 1).map(|(index, _)| *index);
         }
         // A span that nobody reported may be anything.
         if span.facts.is_empty() || here().any(|(_, other)| other.event.action.kind != ActionKind::Other) {
@@ -305,18 +313,19 @@ fn answered(facts: &Facts<'_>, sets: &mut Sets) -> (BTreeSet<usize>, Vec<(usize,
         pairs.into_iter().filter(|(asked, answer)| sets.find(*asked) != sets.find(*answer)).collect();
     // An answer is folded in unless its action is more than an answer.
     let mut more: BTreeSet<usize> = BTreeSet::new();
-    let mut answering: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut answering: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
     for (asked, answer) in &pairs {
-        answering.insert(sets.find(*answer), *asked);
+        answering.entry(sets.find(*answer)).or_default().insert(*asked);
     }
     for (fact_index, fact) in facts.list.iter().enumerate() {
         let root = sets.find(fact_index);
-        if let Some(asked) = answering.get(&root).and_then(|asked| facts.list.get(*asked)) {
-            let plain =
-                matches!(fact.event.action.kind, ActionKind::Message | ActionKind::Guard | ActionKind::Other);
-            if fact.event.usage.is_some() || !(plain || fact.same_thing(asked)) {
-                more.insert(root);
-            }
+        let Some(asked) = answering.get(&root) else { continue };
+        let plain =
+            matches!(fact.event.action.kind, ActionKind::Message | ActionKind::Guard | ActionKind::Other);
+        let of_all =
+            || asked.iter().filter_map(|asked| facts.list.get(*asked)).all(|asked| fact.same_thing(asked));
+        if fact.event.usage.is_some() || !(plain || of_all()) {
+            more.insert(root);
         }
     }
     let mut folded = BTreeSet::new();

@@ -117,7 +117,7 @@ impl<'f, 'a> Members<'f, 'a> {
                 .rev()
                 .filter(|(_, fact)| fact.event.trace_id == trace_id)
                 .find_map(|(_, fact)| fact.event.parent_span_id),
-            parent: self.parent(group, keys, &relations),
+            parent: self.parent(group, keys, index),
             kind: head.event.action.kind,
             name: head.event.action.name.clone(),
             call_id: self.call_id(),
@@ -352,7 +352,7 @@ impl<'f, 'a> Members<'f, 'a> {
     }
 
     /// Walks up from the outermost fact to the first span that reports another action; else follows a link.
-    fn parent(&self, group: usize, keys: &[u64], relations: &[Relation]) -> Option<u64> {
+    fn parent(&self, group: usize, keys: &[u64], index: &TargetIndex<'_>) -> Option<u64> {
         for (_, fact) in self.own.iter().rev() {
             let mut above = fact.above;
             while let Some(span) = above.and_then(|span| self.facts.spans.get(span)) {
@@ -368,10 +368,17 @@ impl<'f, 'a> Members<'f, 'a> {
                 above = span.parent;
             }
         }
-        [Rel::CausedBy, Rel::DelegatedBy]
-            .into_iter()
-            .find_map(|rel| relations.iter().find(|relation| relation.rel == rel))
-            .map(|relation| relation.key)
+        // Of several causes the earliest, by what the events say: positions are a matter of arrival.
+        let causes = self.inner.iter().flat_map(|(from, fact)| {
+            let causal = |rel| matches!(rel, Rel::CausedBy | Rel::DelegatedBy);
+            let links = fact.event.links.iter().filter(move |link| causal(link.rel));
+            links.filter_map(|link| Some((link.rel, index.find(self.facts, *from, &link.to)?)))
+        });
+        let owned = causes.filter_map(|(rel, to)| {
+            let owner = self.groups.of.get(to).copied().filter(|owner| *owner != group)?;
+            Some((rel, self.facts.list.get(to)?, *keys.get(owner)?))
+        });
+        owned.min_by_key(|(rel, fact, _)| (*rel, fact.at_ns(), &fact.event.id)).map(|(.., key)| key)
     }
 
     fn start_ns(&self) -> u64 {
