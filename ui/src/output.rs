@@ -23,7 +23,7 @@ impl Output {
     }
 
     /// Returns the format, if the command can write it.
-    pub(crate) fn format(&self, can: &[Format]) -> Result<Format, CliError> {
+    pub(crate) fn format(self, can: &[Format]) -> Result<Format, CliError> {
         let Some(asked) = self.format else {
             return can
                 .first()
@@ -39,12 +39,12 @@ impl Output {
     }
 
     /// Tells whether the result is to be JSON; for commands that write text or JSON.
-    pub(crate) fn is_json(&self) -> Result<bool, CliError> {
+    pub(crate) fn is_json(self) -> Result<bool, CliError> {
         Ok(self.format(&[Format::Human, Format::Json])? == Format::Json)
     }
 
     /// Tells whether results may hold escape sequences.
-    pub(crate) fn colour(&self) -> bool {
+    pub(crate) fn colour(self) -> bool {
         match self.colour {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
@@ -57,17 +57,18 @@ impl Output {
     }
 
     /// Tells whether progress may be drawn.
-    pub(crate) fn draws_progress(&self) -> bool {
+    pub(crate) fn draws_progress(self) -> bool {
         !self.quiet && io::stderr().is_terminal()
     }
 
     /// Writes a result. A reader that has gone away (`| head`) is no error: what it read was right.
-    pub(crate) fn result(&self, text: &str) -> Result<(), CliError> {
+    pub(crate) fn result(self, text: &str) -> Result<(), CliError> {
         self.bytes(text.as_bytes())
     }
 
     /// Writes a result of bytes.
-    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), CliError> {
+    #[expect(clippy::unused_self, reason = "results go through the output, whatever it needs to know")]
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), CliError> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -77,7 +78,7 @@ impl Output {
     }
 
     /// Writes a result as indented JSON.
-    pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
+    pub(crate) fn json(self, value: &impl Serialize) -> Result<(), CliError> {
         let mut text = serde_json::to_string_pretty(value).map_err(|error| {
             CliError::new(Kind::Environment, format!("cannot write the result as JSON: {error}"))
         })?;
@@ -86,28 +87,28 @@ impl Output {
     }
 
     /// Tells something beside the result.
-    pub(crate) fn note(&self, text: &str) {
+    pub(crate) fn note(self, text: &str) {
         if !self.quiet {
             self.remark("note", text, text);
         }
     }
 
     /// Warns; also when told to be quiet.
-    pub(crate) fn warn(&self, text: &str) {
+    pub(crate) fn warn(self, text: &str) {
         self.remark("warning", text, &format!("warning: {text}"));
     }
 
     /// Who asked for JSON reads stderr by machine too: every line of it is then an object.
-    fn remark(&self, kind: &str, text: &str, plain: &str) {
+    fn remark(self, kind: &str, text: &str, plain: &str) {
         if self.format == Some(Format::Json) {
-            stderr(&json!({kind: text}).to_string())
+            stderr(&json!({kind: text}).to_string());
         } else {
-            stderr(plain)
+            stderr(plain);
         }
     }
 
     /// Tells why the command did not do its work.
-    pub(crate) fn error(&self, error: &CliError) {
+    pub(crate) fn error(self, error: &CliError) {
         if self.format == Some(Format::Json) {
             let value = json!({"error": {
                 "kind": error.kind.as_str(),

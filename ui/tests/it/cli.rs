@@ -1,5 +1,4 @@
 //! The command line from an empty directory to verified evidence.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::cli_support::{Bench, event};
 

@@ -1,5 +1,4 @@
 //! Every kind of bad input: the exit code, the place that is named, the way out, and nothing lost.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
