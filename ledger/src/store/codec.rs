@@ -25,9 +25,9 @@ pub(super) struct DisclosureRow {
     pub(super) subject: [u8; 16],
     /// Nonce.
     pub(super) nonce: [u8; 12],
-    /// Length of the disclosure.
+    /// Length of the disclosure's JSON.
     pub(super) length: u32,
-    /// Ciphertext of the zstd-compressed disclosure.
+    /// Ciphertext of that JSON, compressed with zstd where that makes it shorter.
     pub(super) sealed: Vec<u8>,
 }
 

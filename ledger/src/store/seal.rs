@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aes_gcm_siv::aead::{Aead as _, Payload};
 use aes_gcm_siv::{Aes256GcmSiv, KeyInit as _, Nonce};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use rocksdb::DB;
 use serde_json::{Map, Value};
 
@@ -26,6 +28,9 @@ const CACHED_KEYS_MAX: usize = 4096;
 
 /// zstd level for disclosed values: they are small and written on the hot path.
 const ZSTD_LEVEL: i32 = 1;
+
+/// Shorter values are stored as they are: building the tables costs more than it saves.
+const COMPRESS_FROM: usize = 200;
 
 /// Largest disclosure when decompressed.
 const DISCLOSURE_BYTES_MAX: usize = crate::disclosure::DISCLOSURE_BYTES_MAX;
@@ -120,10 +125,12 @@ impl Sealer {
         let key = self.key_for(subject)?;
         let mut nonce = [0; 12];
         self.entropy.fill(&mut nonce)?;
-        let packed = compress(encoded.as_bytes()).map_err(|_| SealError::Encrypt)?;
+        // The JSON under the base64, which is shorter and packs better; a text of ours always decodes.
+        let plain = BASE64URL.decode(encoded).map_err(|_| SealError::Encrypt)?;
+        let length = u32::try_from(plain.len()).map_err(|_| SealError::Encrypt)?;
+        let packed = pack(plain).map_err(|_| SealError::Encrypt)?;
         let payload = Payload { msg: &packed, aad: &self.associated(&digest) };
         let sealed = cipher(&key).encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError::Encrypt)?;
-        let length = u32::try_from(encoded.len()).map_err(|_| SealError::Encrypt)?;
         Ok(Sealed { digest, row: codec::encode(&DisclosureRow { subject, nonce, length, sealed }) })
     }
 
@@ -138,8 +145,8 @@ impl Sealer {
         let payload = Payload { msg: &row.sealed, aad: &self.associated(digest) };
         let packed = cipher(&key).decrypt(&Nonce::from(row.nonce), payload).map_err(|_| damaged())?;
         let length = usize::try_from(row.length).unwrap_or(usize::MAX).min(DISCLOSURE_BYTES_MAX);
-        let encoded = decompress(&packed, length).map_err(|_| damaged())?;
-        String::from_utf8(encoded).map(Some).map_err(|_| damaged())
+        let plain = unpack(packed, length).map_err(|_| damaged())?;
+        Ok(Some(BASE64URL.encode(plain)))
     }
 
     /// Returns the rows of data keys that are not known to be durable, for these subjects.
@@ -234,17 +241,25 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    COMPRESSOR.with_borrow_mut(|slot| match slot {
-        Some(compressor) => compressor.compress(bytes),
-        None => slot.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL)?).compress(bytes),
-    })
+/// Compresses where that makes it shorter; a packed value as long as its plain one is the plain one.
+fn pack(plain: Vec<u8>) -> io::Result<Vec<u8>> {
+    if plain.len() < COMPRESS_FROM {
+        return Ok(plain);
+    }
+    let packed = COMPRESSOR.with_borrow_mut(|slot| match slot {
+        Some(compressor) => compressor.compress(&plain),
+        None => slot.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL)?).compress(&plain),
+    })?;
+    Ok(if packed.len() < plain.len() { packed } else { plain })
 }
 
-fn decompress(bytes: &[u8], length: usize) -> io::Result<Vec<u8>> {
+fn unpack(packed: Vec<u8>, length: usize) -> io::Result<Vec<u8>> {
+    if packed.len() == length {
+        return Ok(packed);
+    }
     DECOMPRESSOR.with_borrow_mut(|slot| match slot {
-        Some(decompressor) => decompressor.decompress(bytes, length),
-        None => slot.insert(zstd::bulk::Decompressor::new()?).decompress(bytes, length),
+        Some(decompressor) => decompressor.decompress(&packed, length),
+        None => slot.insert(zstd::bulk::Decompressor::new()?).decompress(&packed, length),
     })
 }
 

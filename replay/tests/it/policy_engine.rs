@@ -435,32 +435,3 @@ fn equal_inputs_give_equal_bytes_in_any_order_and_on_any_thread() {
         }
     });
 }
-
-/// Not a gate: prints what one core does, for whoever runs it with `--run-ignored all --no-capture`.
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
-fn measure_decisions_per_second() {
-    for name in ["v1", "v2"] {
-        let policy = Policy::compile(Bundle::load(&testdata(name)).unwrap()).unwrap();
-        let input = input(
-            "support-agent",
-            "issue_refund",
-            json!({"order_id": "H-20433", "amount_cents": 15_000, "currency": "EUR"}),
-            json!({}),
-        );
-        for _ in 0..200 {
-            policy.decide(&input);
-        }
-        let (count, start) = (3_000, std::time::Instant::now());
-        for _ in 0..count {
-            assert_eq!(policy.decide(&input).error, None);
-        }
-        let spent = start.elapsed();
-        println!(
-            "{name}: {:.0} decisions/s, {:?} each",
-            f64::from(count) / spent.as_secs_f64(),
-            spent / count
-        );
-    }
-}
