@@ -32,6 +32,7 @@ pub mod merkle;
 pub mod note;
 pub mod record;
 mod store;
+pub mod text;
 
 pub use record::{Batch, NewRecord, Receipt, Record};
 pub use store::{

@@ -160,8 +160,8 @@ fn subtree<N: Nodes>(nodes: &N, start: u64, end: u64) -> Result<Hash, N::Error> 
     Ok(node_hash(&subtree(nodes, start, split)?, &subtree(nodes, split, end)?))
 }
 
-/// Largest power of two smaller than `width` (for `width` ≥ 2).
-const fn split_point(width: u64) -> u64 {
+/// Returns where RFC 6962 splits `width` leaves: the largest power of two smaller than `width`, which is at least 2.
+pub const fn split_point(width: u64) -> u64 {
     1 << (u64::BITS - 1 - (width - 1).leading_zeros())
 }
 

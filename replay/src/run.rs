@@ -18,7 +18,7 @@ mod reproduce;
 use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
-use verdict_ledger::action::Action;
+use verdict_ledger::action::{Action, Ruling};
 use verdict_ledger::event::{ActionKind, AuthorityKind, Cost, Effect, Status};
 use verdict_ledger::id::{Digest, TraceId};
 use verdict_ledger::{Ledger, LedgerError, Record, canon};
@@ -349,9 +349,8 @@ pub const fn is_point(kind: ActionKind) -> bool {
 /// The ruling that a policy's decision is compared with: what stands among everybody but people, because an
 /// answer to an approval is no decision of a policy; a person's only when there is no other.
 fn recorded(action: &Action) -> Option<Recorded> {
-    let mut without_people = action.clone();
-    without_people.rulings.retain(|ruling| ruling.decision.by.kind != AuthorityKind::Human);
-    let ruling = without_people.ruling().or_else(|| action.ruling())?;
+    let no_person = |ruling: &Ruling| ruling.decision.by.kind != AuthorityKind::Human;
+    let ruling = action.ruling_among(no_person).or_else(|| action.ruling())?;
     let policy = ruling.decision.policy.clone().unwrap_or_default();
     Some(Recorded {
         effect: ruling.decision.effect,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use verdict_ledger::text::is_hidden;
+
 use crate::blame::{Blame, Example};
 use crate::compare::Subject;
 use crate::weight::{Nano, Weight};
@@ -19,16 +21,6 @@ pub fn visible(text: &str) -> String {
         }
     }
     out
-}
-
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 /// Counts terminal columns: two for wide East Asian characters and emoji, none for combining marks.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use verdict_ledger::merkle::{Hash, node_hash};
+use verdict_ledger::merkle::{Hash, node_hash, split_point};
 
 /// Why a range does not lead to a root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,11 +84,6 @@ fn root(
     let left = root(start, split, first, leaves, outside)?;
     let right = root(split, end, first, leaves, outside)?;
     Some(node_hash(&left, &right))
-}
-
-/// Largest power of two smaller than `width` (for `width` ≥ 2).
-const fn split_point(width: u64) -> u64 {
-    1 << (u64::BITS - 1 - (width - 1).leading_zeros())
 }
 
 #[cfg(test)]

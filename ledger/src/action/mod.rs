@@ -218,8 +218,13 @@ impl Action {
     /// Returns the decision that stands: an enforced one over a shadow run, human over policy and hook over
     /// config over model over unknown, then the latest.
     pub fn ruling(&self) -> Option<&Ruling> {
+        self.ruling_among(|_| true)
+    }
+
+    /// Returns the decision that stands among some of them.
+    pub fn ruling_among(&self, among: impl Fn(&Ruling) -> bool) -> Option<&Ruling> {
         // `max_by_key` keeps the last of equals, and rulings are in order of time.
-        self.rulings.iter().max_by_key(|ruling| {
+        self.rulings.iter().filter(|ruling| among(ruling)).max_by_key(|ruling| {
             let authority = match ruling.decision.by.kind {
                 AuthorityKind::Human => 4,
                 AuthorityKind::Policy | AuthorityKind::Hook => 3,

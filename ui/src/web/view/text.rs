@@ -33,21 +33,9 @@ fn needs_work(character: char) -> bool {
     matches!(character, '<' | '>' | '&' | '"' | '\'') || is_hidden(character)
 }
 
-/// Tells whether a character shows as nothing, or changes how its neighbours show.
+/// Tells whether a character deceives; line ends and tabs are part of the texts that pages show.
 pub(crate) const fn is_hidden(character: char) -> bool {
-    match character {
-        '\n' | '\t' => false,
-        '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => true,
-        // Soft hyphen, joiners, Arabic letter mark, fillers, invisible vowels, Mongolian selectors.
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' => true,
-        '\u{180b}'..='\u{180f}' | '\u{3164}' | '\u{ffa0}' => true,
-        // Zero width, direction marks, line separators, embeddings, overrides, isolates.
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
-        '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' => true,
-        // Tags, which carry hidden ASCII.
-        '\u{e0000}'..='\u{e0fff}' => true,
-        _ => false,
-    }
+    !matches!(character, '\n' | '\t') && verdict_ledger::text::is_hidden(character)
 }
 
 /// Cuts a text to a number of characters and says so with an ellipsis.
