@@ -3,7 +3,11 @@
 //! JCS is a rule for writers. Nothing that verifies ever calls this module on stored bytes: stored bytes are
 //! hashed as they are.
 
-use serde_json::Value;
+use std::cmp::Ordering;
+use std::io::Write as _;
+use std::ops::Range;
+
+use serde_json::{Map, Value};
 
 /// Largest integer that every JSON reader carries exactly: 2^53 − 1.
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
@@ -31,30 +35,68 @@ pub enum CanonError {
     },
 }
 
-/// Writes the canonical bytes of a value that goes into an entry or a disclosure.
-pub fn entry_bytes(value: &Value) -> Result<Vec<u8>, CanonError> {
-    let mut writer = Writer { out: Vec::with_capacity(512), exact: true };
-    match writer.value(value, 0) {
-        Ok(()) => Ok(writer.out),
-        Err(Stop { mut path, cause }) => {
-            path.reverse();
-            let pointer =
-                path.iter().fold(String::new(), |pointer, part| pointer + "/" + &escape_pointer(part));
-            Err(match cause {
-                Cause::Integer(value) => CanonError::Integer { pointer, value },
-                Cause::Depth => CanonError::Depth { pointer },
-            })
+impl CanonError {
+    /// Puts the place of the value itself before the place inside it.
+    pub(crate) fn under(self, prefix: &str) -> Self {
+        match self {
+            Self::Integer { pointer, value } => {
+                Self::Integer { pointer: format!("{prefix}{pointer}"), value }
+            }
+            Self::Depth { pointer } => Self::Depth { pointer: format!("{prefix}{pointer}") },
         }
     }
+}
+
+/// Writes the canonical bytes of a value that goes into an entry or a disclosure.
+pub fn entry_bytes(value: &Value) -> Result<Vec<u8>, CanonError> {
+    let mut out = Vec::with_capacity(512);
+    append_entry_bytes(value, &mut out)?;
+    Ok(out)
+}
+
+/// Appends the canonical bytes of a value that goes into an entry or a disclosure.
+pub(crate) fn append_entry_bytes(value: &Value, out: &mut Vec<u8>) -> Result<(), CanonError> {
+    let mut writer = Writer { out, exact: true, skip: None };
+    writer.value(value, 0).map_err(CanonError::from)
+}
+
+/// Appends the canonical bytes of an object and returns the ranges of what remains when the members that `skipped`
+/// picks, by the names that lead to them, are left out, commas included: the remaining ranges, put together, are the
+/// canonical bytes of the object without these members.
+pub(crate) fn append_with_skips(
+    members: &Map<String, Value>,
+    out: &mut Vec<u8>,
+    skipped: &dyn Fn(&[&str]) -> bool,
+) -> Result<Vec<Range<usize>>, CanonError> {
+    let start = out.len();
+    let mut writer =
+        Writer { out, exact: true, skip: Some(Skip { skipped, path: Vec::new(), gaps: Vec::new() }) };
+    writer.object(members, 0).map_err(CanonError::from)?;
+    let gaps = writer.skip.map(|skip| skip.gaps).unwrap_or_default();
+    let end = out.len();
+    let mut kept = Vec::with_capacity(gaps.len() + 1);
+    let mut from = start;
+    for gap in gaps {
+        kept.push(from..gap.start);
+        from = gap.end;
+    }
+    kept.push(from..end);
+    Ok(kept)
 }
 
 /// Writes the canonical bytes of a value that is only digested, where 64-bit integers are exact because our own
 /// code reads them (policy inputs). Equal to [`entry_bytes`] whenever that succeeds.
 pub fn digest_bytes(value: &Value) -> Vec<u8> {
-    let mut writer = Writer { out: Vec::with_capacity(512), exact: false };
+    let mut out = Vec::with_capacity(512);
+    let mut writer = Writer { out: &mut out, exact: false, skip: None };
     // Without `exact` nothing stops the writer.
     let _ = writer.value(value, 0);
-    writer.out
+    out
+}
+
+/// Appends a text as a canonical JSON string.
+pub(crate) fn append_string(text: &str, out: &mut Vec<u8>) {
+    Writer { out, exact: false, skip: None }.string(text);
 }
 
 /// Escapes one reference token of a JSON pointer (RFC 6901).
@@ -62,10 +104,20 @@ pub fn escape_pointer(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
 }
 
-struct Writer {
-    out: Vec<u8>,
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
     /// Refuse what other readers would round or overflow on.
     exact: bool,
+    /// Notes where members stand that somebody wants to leave out.
+    skip: Option<Skip<'a>>,
+}
+
+struct Skip<'a> {
+    skipped: &'a dyn Fn(&[&str]) -> bool,
+    /// Names that lead to where the writer is.
+    path: Vec<&'a str>,
+    /// What to leave out, in order.
+    gaps: Vec<Range<usize>>,
 }
 
 /// Where writing stopped; the path is collected on the way out, innermost first.
@@ -90,8 +142,24 @@ impl Stop {
     }
 }
 
-impl Writer {
-    fn value(&mut self, value: &Value, depth: usize) -> Result<(), Stop> {
+impl From<Stop> for CanonError {
+    fn from(Stop { mut path, cause }: Stop) -> Self {
+        path.reverse();
+        let pointer = path.iter().fold(String::new(), |pointer, part| pointer + "/" + &escape_pointer(part));
+        match cause {
+            Cause::Integer(value) => Self::Integer { pointer, value },
+            Cause::Depth => Self::Depth { pointer },
+        }
+    }
+}
+
+/// RFC 8785 section 3.2.3: by UTF-16 code units, which differs from the order of UTF-8 beyond the BMP.
+fn utf16_order(a: &str, b: &str) -> Ordering {
+    if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
+}
+
+impl<'a> Writer<'a> {
+    fn value(&mut self, value: &'a Value, depth: usize) -> Result<(), Stop> {
         if self.exact && depth > DEPTH_MAX {
             return Err(Stop::at(Cause::Depth));
         }
@@ -102,6 +170,8 @@ impl Writer {
             Value::Number(number) => self.number(number)?,
             Value::String(text) => self.string(text),
             Value::Array(items) => {
+                // Members below an array have no path of names.
+                let skip = self.skip.take();
                 self.out.push(b'[');
                 for (index, item) in items.iter().enumerate() {
                     if index > 0 {
@@ -110,24 +180,74 @@ impl Writer {
                     self.value(item, depth + 1).map_err(|stop| stop.under(index.to_string()))?;
                 }
                 self.out.push(b']');
+                self.skip = skip;
             }
-            Value::Object(members) => {
-                let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
-                // RFC 8785 section 3.2.3: by UTF-16 code units, which differs from UTF-8 order beyond the BMP.
-                sorted.sort_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
-                self.out.push(b'{');
-                for (index, (name, member)) in sorted.into_iter().enumerate() {
-                    if index > 0 {
-                        self.out.push(b',');
-                    }
-                    self.string(name);
-                    self.out.push(b':');
-                    self.value(member, depth + 1).map_err(|stop| stop.under(name.as_str()))?;
-                }
-                self.out.push(b'}');
+            Value::Object(members) => self.object(members, depth)?,
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, members: &'a Map<String, Value>, depth: usize) -> Result<(), Stop> {
+        self.out.push(b'{');
+        // A map that is sorted by UTF-8, and is nearly always sorted by UTF-16 with it, needs no list.
+        let sorted =
+            members.keys().zip(members.keys().skip(1)).all(|(a, b)| utf16_order(a, b) == Ordering::Less);
+        if sorted {
+            self.members(members.iter(), depth)?;
+        } else {
+            let mut list: Vec<(&'a String, &'a Value)> = members.iter().collect();
+            list.sort_by(|a, b| utf16_order(a.0, b.0));
+            self.members(list.into_iter(), depth)?;
+        }
+        self.out.push(b'}');
+        Ok(())
+    }
+
+    fn members(
+        &mut self,
+        members: impl Iterator<Item = (&'a String, &'a Value)>,
+        depth: usize,
+    ) -> Result<(), Stop> {
+        let mut kept = false;
+        for (index, (name, member)) in members.enumerate() {
+            let start = self.out.len();
+            if index > 0 {
+                self.out.push(b',');
+            }
+            let skipped = self.enter(name);
+            // The comma of the first member that is kept goes when others stood before it.
+            if !skipped && !kept && index > 0 {
+                self.gap(start..start + 1);
+            }
+            kept |= !skipped;
+            self.string(name);
+            self.out.push(b':');
+            if skipped {
+                let skip = self.skip.take();
+                self.value(member, depth + 1).map_err(|stop| stop.under(name.as_str()))?;
+                self.skip = skip;
+                self.gap(start..self.out.len());
+            } else {
+                self.value(member, depth + 1).map_err(|stop| stop.under(name.as_str()))?;
+            }
+            if let Some(skip) = &mut self.skip {
+                skip.path.pop();
             }
         }
         Ok(())
+    }
+
+    /// Goes into a member; tells whether it is to be left out.
+    fn enter(&mut self, name: &'a str) -> bool {
+        let Some(skip) = &mut self.skip else { return false };
+        skip.path.push(name);
+        (skip.skipped)(&skip.path)
+    }
+
+    fn gap(&mut self, range: Range<usize>) {
+        if let Some(skip) = &mut self.skip {
+            skip.gaps.push(range);
+        }
     }
 
     fn number(&mut self, number: &serde_json::Number) -> Result<(), Stop> {
@@ -135,12 +255,12 @@ impl Writer {
             if self.exact && integer.unsigned_abs() > INTEGER_MAX {
                 return Err(Stop::at(Cause::Integer(integer.to_string())));
             }
-            self.out.extend_from_slice(integer.to_string().as_bytes());
+            self.integer(integer);
         } else if let Some(integer) = number.as_u64() {
             if self.exact {
                 return Err(Stop::at(Cause::Integer(integer.to_string())));
             }
-            self.out.extend_from_slice(integer.to_string().as_bytes());
+            self.integer(integer);
         } else {
             // Only doubles are left; ECMAScript number formatting is the library's business.
             let text = serde_json_canonicalizer::to_string(number).unwrap_or_else(|_| number.to_string());
@@ -149,10 +269,20 @@ impl Writer {
         Ok(())
     }
 
+    fn integer(&mut self, integer: impl std::fmt::Display) {
+        // Writing into memory does not fail.
+        let _ = write!(self.out, "{integer}");
+    }
+
     fn string(&mut self, text: &str) {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         self.out.push(b'"');
-        for byte in text.bytes() {
+        let mut rest = text.as_bytes();
+        // What needs no escape, which is nearly everything, goes in one piece.
+        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0x00..=0x1f)) {
+            let (plain, tail) = rest.split_at(at);
+            self.out.extend_from_slice(plain);
+            let Some((&byte, tail)) = tail.split_first() else { break };
             match byte {
                 b'"' => self.out.extend_from_slice(b"\\\""),
                 b'\\' => self.out.extend_from_slice(b"\\\\"),
@@ -161,14 +291,15 @@ impl Writer {
                 0x0a => self.out.extend_from_slice(b"\\n"),
                 0x0c => self.out.extend_from_slice(b"\\f"),
                 0x0d => self.out.extend_from_slice(b"\\r"),
-                0x00..=0x1f => {
+                _ => {
                     self.out.extend_from_slice(b"\\u00");
                     self.out.push(if byte < 0x10 { b'0' } else { b'1' });
                     self.out.extend(HEX.get(usize::from(byte & 0x0f)));
                 }
-                _ => self.out.push(byte),
             }
+            rest = tail;
         }
+        self.out.extend_from_slice(rest);
         self.out.push(b'"');
     }
 }
@@ -202,6 +333,29 @@ mod tests {
             let other = serde_json_canonicalizer::to_vec(&value).unwrap();
             prop_assert_eq!(entry_bytes(&value).unwrap(), other.clone());
             prop_assert_eq!(digest_bytes(&value), other);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_remains_without_skipped_members_is_canonical(value in any_json(), mask in any::<u64>()) {
+            let Value::Object(members) = value else { return Ok(()) };
+            let skipped = |path: &[&str]| {
+                path.len() <= 2 && blake3::hash(path.join("/").as_bytes()).as_bytes()[0] & 1 == u8::from(mask & 1 == 1)
+            };
+            let mut out = b"before".to_vec();
+            let kept = append_with_skips(&members, &mut out, &skipped).unwrap();
+            prop_assert_eq!(&out[6..], entry_bytes(&Value::Object(members.clone())).unwrap());
+
+            let mut rest = members;
+            rest.retain(|name, _| !skipped(&[name]));
+            for (name, member) in &mut rest {
+                if let Value::Object(member) = member {
+                    member.retain(|inner, _| !skipped(&[name, inner]));
+                }
+            }
+            let kept: Vec<u8> = kept.into_iter().flat_map(|range| out[range].to_vec()).collect();
+            prop_assert_eq!(kept, entry_bytes(&Value::Object(rest)).unwrap());
         }
     }
 

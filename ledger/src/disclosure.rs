@@ -16,13 +16,17 @@ use crate::clock::{Entropy, EntropyError};
 /// Longest encoded disclosure.
 pub const DISCLOSURE_BYTES_MAX: usize = 24 * 1024 * 1024;
 
+/// Longest canonical value of a disclosure, so that the disclosure stays within its limit with salt and base64.
+const VALUE_BYTES_MAX: usize = DISCLOSURE_BYTES_MAX / 4 * 3 - 1024;
+
 /// Member that holds the digests of an object's disclosed members.
 const DIGESTS: &str = "_sd";
 
 /// Member that lists the JSON pointers of disclosed members.
 pub const MEMBERS: &str = "_sd_members";
 
-/// Members of any body that are split off: personal by nature, or large.
+/// Members of any body that are split off: personal by nature, or large. Stored rows hold indexes into this list: new
+/// ones go to its end.
 const DISCLOSED: &[&[&str]] = &[
     &["user"],
     &["on_behalf_of"],
@@ -123,7 +127,7 @@ impl Disclosure {
         if BASE64URL.decode(&salt).map_or(0, |salt| salt.len()) < 32 {
             return Err(malformed("the salt is shorter than 256 bits"));
         }
-        if name == "_sd" || name == "..." || name == MEMBERS {
+        if name == DIGESTS || name == "..." || name == MEMBERS {
             return Err(malformed("reserved name"));
         }
         Ok(Self { name, value, encoded: encoded.to_owned() })
@@ -171,44 +175,177 @@ pub fn split(
     mut body: Map<String, Value>,
     entropy: &dyn Entropy,
 ) -> Result<(Map<String, Value>, Vec<Disclosure>), DisclosureError> {
-    let mut values = Vec::new();
-    for path in DISCLOSED {
-        let Some((name, parents)) = path.split_last() else { continue };
-        let Some(object) = descend(&mut body, parents) else { continue };
-        let Some(value) = object.remove(*name) else { continue };
-        values.push((*path, *name, parents, value));
-    }
-    // What stays must not look like what is put in now: a reader could not tell them apart.
-    refuse_reserved(&body, "")?;
-    let mut disclosures = Vec::new();
-    let mut members = Vec::new();
-    for (path, name, parents, value) in values {
-        let Some(object) = descend(&mut body, parents) else { continue };
-        let disclosure = Disclosure::new(name, value, entropy)?;
-        let digests = object.entry(DIGESTS).or_insert_with(|| Value::from(Vec::<Value>::new()));
-        if let Value::Array(digests) = digests {
-            digests.push(Value::from(disclosure.digest()));
-            // RFC 9901 section 4.2.4.1: the order must not tell which digest is which.
-            digests.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
-        }
-        members.push(Value::from(format!("/{}", path.join("/"))));
-        disclosures.push(disclosure);
-    }
-    if !members.is_empty() {
-        body.insert(MEMBERS.to_owned(), Value::from(members));
-    }
+    let mut seed = [0; 32];
+    entropy.fill(&mut seed)?;
+    let hidden = hide(&mut body, &seed)?;
+    let disclosures = hidden.members().map(|member| member.disclosure()).collect::<Result<Vec<_>, _>>()?;
     Ok((body, disclosures))
 }
 
-/// Refuses the names of digests and of the list of members wherever [`merge`] would take them for its own.
-fn refuse_reserved(object: &Map<String, Value>, pointer: &str) -> Result<(), DisclosureError> {
+/// Where a disclosed member stood: an index into [`DISCLOSED`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place(pub(crate) u8);
+
+impl Place {
+    fn path(self) -> &'static [&'static str] {
+        DISCLOSED.get(usize::from(self.0)).copied().unwrap_or_default()
+    }
+
+    /// Returns the JSON pointer.
+    pub(crate) fn pointer(self) -> String {
+        format!("/{}", self.path().join("/"))
+    }
+
+    fn name(self) -> &'static str {
+        self.path().last().copied().unwrap_or_default()
+    }
+}
+
+/// Where the salts of one entry's disclosures come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Salts {
+    /// All from one secret: the salt of a member is the BLAKE3 keyed hash of its JSON pointer. One secret instead of
+    /// a salt for each member, as long as all of them are there: a disclosed salt says nothing about the others.
+    Seed([u8; 32]),
+    /// One for each member that is left. Erasing one member must destroy the seed, which would give its salt.
+    Each(Vec<[u8; 32]>),
+}
+
+impl Default for Salts {
+    fn default() -> Self {
+        Self::Each(Vec::new())
+    }
+}
+
+/// The values that were taken out of one body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Hidden {
+    /// Their salts.
+    pub(crate) salts: Salts,
+    /// Place and end in `values` of each, in the order of [`DISCLOSED`].
+    pub(crate) members: Vec<(Place, usize)>,
+    /// Canonical bytes of the values, one after the other.
+    pub(crate) values: Vec<u8>,
+}
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub(crate) struct HiddenMember<'a> {
+    /// Where it stood.
+    pub(crate) place: Place,
+    /// Canonical bytes.
+    pub(crate) value: &'a [u8],
+    /// Salt.
+    pub(crate) salt: [u8; 32],
+}
+
+impl Hidden {
+    /// Lists the members.
+    pub(crate) fn members(&self) -> impl Iterator<Item = HiddenMember<'_>> {
+        let mut start = 0;
+        self.members.iter().enumerate().map(move |(index, (place, end))| {
+            let value = self.values.get(start..*end).unwrap_or_default();
+            start = *end;
+            let salt = match &self.salts {
+                Salts::Seed(seed) => salt_of(seed, *place),
+                Salts::Each(salts) => salts.get(index).copied().unwrap_or_default(),
+            };
+            HiddenMember { place: *place, value, salt }
+        })
+    }
+}
+
+impl HiddenMember<'_> {
+    /// Returns the base64url text that discloses the value.
+    pub(crate) fn encoded(&self) -> String {
+        let name = self.place.name();
+        let mut triple = Vec::with_capacity(self.value.len() + name.len() + 56);
+        triple.extend_from_slice(b"[\"");
+        triple.extend_from_slice(BASE64URL.encode(self.salt).as_bytes());
+        triple.extend_from_slice(b"\",");
+        canon::append_string(name, &mut triple);
+        triple.push(b',');
+        triple.extend_from_slice(self.value);
+        triple.push(b']');
+        BASE64URL.encode(triple)
+    }
+
+    /// Returns the digest that commits to the value.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        raw_digest(&self.encoded())
+    }
+
+    /// Returns the disclosure.
+    pub(crate) fn disclosure(&self) -> Result<Disclosure, DisclosureError> {
+        Disclosure::parse(&self.encoded())
+    }
+}
+
+fn salt_of(seed: &[u8; 32], place: Place) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_keyed(seed);
+    for name in place.path() {
+        hasher.update(b"/").update(name.as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// Takes the disclosed members out of a body, puts their digests in and lists them under [`MEMBERS`].
+pub(crate) fn hide(body: &mut Map<String, Value>, seed: &[u8; 32]) -> Result<Hidden, DisclosureError> {
+    let mut hidden = Hidden { salts: Salts::Seed(*seed), members: Vec::new(), values: Vec::new() };
+    for (index, path) in (0u8..).zip(DISCLOSED) {
+        let Some((name, parents)) = path.split_last() else { continue };
+        let Some(value) = descend(body, parents).and_then(|object| object.remove(*name)) else { continue };
+        let start = hidden.values.len();
+        canon::append_entry_bytes(&value, &mut hidden.values)
+            .map_err(|error| error.under(&Place(index).pointer()))?;
+        let bytes = hidden.values.len() - start;
+        if bytes > VALUE_BYTES_MAX {
+            return Err(DisclosureError::TooLarge { name: (*name).to_owned(), bytes });
+        }
+        hidden.members.push((Place(index), hidden.values.len()));
+    }
+    // What stays must not look like what is put in now: a reader could not tell them apart.
+    refuse_reserved(body, true).map_err(|mut path| {
+        path.reverse();
+        let pointer =
+            path.iter().fold(String::new(), |pointer, name| pointer + "/" + &canon::escape_pointer(name));
+        DisclosureError::Reserved { pointer }
+    })?;
+    for member in hidden.members() {
+        let Some((_, parents)) = member.place.path().split_last() else { continue };
+        let Some(object) = descend(body, parents) else { continue };
+        let digests = object.entry(DIGESTS).or_insert_with(|| Value::from(Vec::<Value>::new()));
+        if let Value::Array(digests) = digests {
+            digests.push(Value::from(BASE64URL.encode(member.digest())));
+            // RFC 9901 section 4.2.4.1: the order must not tell which digest is which.
+            digests.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+        }
+    }
+    if !hidden.members.is_empty() {
+        let pointers: Vec<Value> =
+            hidden.members.iter().map(|(place, _)| Value::from(place.pointer())).collect();
+        body.insert(MEMBERS.to_owned(), Value::from(pointers));
+    }
+    Ok(hidden)
+}
+
+/// Tells whether a member holds digests of disclosed values or lists their places, by the names that lead to it.
+pub(crate) fn is_commitment(path: &[&str]) -> bool {
+    path.last() == Some(&DIGESTS) || path == [MEMBERS]
+}
+
+/// Refuses the names of digests and of the list of members wherever [`merge`] would take them for its own; the error
+/// is the path, innermost name first.
+fn refuse_reserved(object: &Map<String, Value>, top: bool) -> Result<(), Vec<String>> {
     for (name, member) in object {
-        let here = || format!("{pointer}/{}", canon::escape_pointer(name));
-        if name == DIGESTS || (pointer.is_empty() && name == MEMBERS) {
-            return Err(DisclosureError::Reserved { pointer: here() });
+        if name == DIGESTS || (top && name == MEMBERS) {
+            return Err(vec![name.clone()]);
         }
         if let Value::Object(member) = member {
-            refuse_reserved(member, &here())?;
+            refuse_reserved(member, false).map_err(|mut path| {
+                path.push(name.clone());
+                path
+            })?;
         }
     }
     Ok(())
@@ -261,7 +398,7 @@ fn place(
             place(member, &format!("{pointer}/{}", canon::escape_pointer(name)), open, placed)?;
         }
     }
-    let Some(Value::Array(digests)) = object.remove("_sd") else { return Ok(()) };
+    let Some(Value::Array(digests)) = object.remove(DIGESTS) else { return Ok(()) };
     for digest in digests.iter().filter_map(Value::as_str) {
         let Some(found) = open.iter().position(|(candidate, _)| candidate == digest) else { continue };
         let (_, disclosure) = open.swap_remove(found);
@@ -284,7 +421,7 @@ pub fn committed(body: &Map<String, Value>) -> Vec<String> {
 fn collect(object: &Map<String, Value>, digests: &mut Vec<String>) {
     for (name, member) in object {
         match member {
-            Value::Array(items) if name == "_sd" => {
+            Value::Array(items) if name == DIGESTS => {
                 digests.extend(items.iter().filter_map(Value::as_str).map(str::to_owned));
             }
             Value::Object(member) => collect(member, digests),

@@ -1,7 +1,7 @@
 //! An entry: one canonical JSON object, written once, never re-serialised.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -80,6 +80,47 @@ impl<'a> EntryView<'a> {
     }
 }
 
+/// The members around a body, found without parsing the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Frame<'a> {
+    /// Receiver's clock, as text; texts of equal length order as times do.
+    pub(crate) ts: &'a [u8],
+    /// Body.
+    pub(crate) body: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Takes an entry apart that says exactly what it must say at its place; `None` for every other, and for one with a
+    /// `stream`: then [`EntryView`] tells what is wrong, if anything is. A verification spends its time on hashing.
+    pub(crate) fn of(entry: &'a [u8], seq: u64, prev: &Link, origin: &str) -> Option<Self> {
+        let rest = entry.strip_prefix(FRAME_HEAD)?.strip_suffix(FRAME_END)?;
+        // The type holds no unescaped quote, so the last such name is the member's.
+        let start = rest.len().checked_sub(1).and_then(|end| {
+            let kind = rest.get(..end)?.iter().rposition(|byte| *byte == b'"')?;
+            (kind + 1).checked_sub(FRAME_TYPE.len())
+        })?;
+        let (rest, kind) = rest.split_at_checked(start)?;
+        kind.strip_prefix(FRAME_TYPE)?;
+        let (rest, ts) = rest.split_at_checked(rest.len().checked_sub(TS_BYTES)?)?;
+        let rest = rest.strip_suffix(FRAME_TS)?;
+        let mut expected = Vec::with_capacity(128 + origin.len());
+        expected.extend_from_slice(br#","origin":"#);
+        canon::append_string(origin, &mut expected);
+        // Writing into memory does not fail.
+        let _ = write!(expected, r#","prev":"{prev}","seq":"{seq}""#);
+        Some(Self { ts, body: rest.strip_suffix(&expected[..])? })
+    }
+}
+
+const FRAME_HEAD: &[u8] = br#"{"_sd_alg":"sha-256","body":"#;
+const FRAME_TS: &[u8] = br#","ts":""#;
+const FRAME_TYPE: &[u8] = br#"","type":""#;
+const FRAME_END: &[u8] = br#","v":1}"#;
+const _: () = assert!(VERSION == 1, "FRAME_END names the version");
+
+/// Length of a time as [`format_ts`] writes it.
+const TS_BYTES: usize = "2026-11-25T00:00:00.000000000Z".len();
+
 /// Writes a time as RFC 3339 UTC with nine digits of a second.
 pub fn format_ts(ns: u64) -> String {
     let ts = Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::MAX);
@@ -94,7 +135,8 @@ pub fn format_ts(ns: u64) -> String {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EntryParts<'a> {
     pub seq: u64,
-    pub ts_ns: u64,
+    /// As [`format_ts`] writes it: one text serves every entry of a group.
+    pub ts: &'a str,
     pub kind: &'a str,
     pub prev: Link,
     pub origin: &'a str,
@@ -105,42 +147,26 @@ pub(crate) struct EntryParts<'a> {
 impl EntryParts<'_> {
     /// Writes the canonical bytes: the members in JCS order around a body that is canonical already.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut head = String::with_capacity(ENVELOPE_BYTES_MAX + self.origin.len() + self.kind.len());
-        head.push_str(r#"{"_sd_alg":"sha-256","body":"#);
-        let mut out = Vec::with_capacity(head.capacity() + self.body.len());
-        out.extend_from_slice(head.as_bytes());
+        let fixed = ENVELOPE_BYTES_MAX + self.origin.len() + self.kind.len();
+        let mut out = Vec::with_capacity(fixed + self.body.len());
+        out.extend_from_slice(br#"{"_sd_alg":"sha-256","body":"#);
         out.extend_from_slice(self.body);
-        head.clear();
-        // Writing into a string does not fail.
-        let _ = write!(
-            head,
-            r#","origin":{},"prev":"{}","seq":"{}""#,
-            json_string(self.origin),
-            self.prev,
-            self.seq
-        );
+        out.extend_from_slice(br#","origin":"#);
+        canon::append_string(self.origin, &mut out);
+        // Writing into memory does not fail.
+        let _ = write!(out, r#","prev":"{}","seq":"{}""#, self.prev, self.seq);
         if let Some(stream) = self.stream {
-            let _ = write!(
-                head,
-                r#","stream":{{"id":{},"seq":{}}}"#,
-                json_string(&stream.id),
-                json_string(&stream.seq)
-            );
+            out.extend_from_slice(br#","stream":{"id":"#);
+            canon::append_string(&stream.id, &mut out);
+            out.extend_from_slice(br#","seq":"#);
+            canon::append_string(&stream.seq, &mut out);
+            out.push(b'}');
         }
-        let _ = write!(
-            head,
-            r#","ts":"{}","type":{},"v":{VERSION}}}"#,
-            format_ts(self.ts_ns),
-            json_string(self.kind)
-        );
-        out.extend_from_slice(head.as_bytes());
+        let _ = write!(out, r#","ts":"{}","type":"#, self.ts);
+        canon::append_string(self.kind, &mut out);
+        let _ = write!(out, r#","v":{VERSION}}}"#);
         out
     }
-}
-
-fn json_string(text: &str) -> String {
-    let bytes = canon::digest_bytes(&serde_json::Value::from(text));
-    String::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -152,7 +178,7 @@ mod tests {
         let stream = Stream { id: "otel\"x".into(), seq: "7".into() };
         let parts = EntryParts {
             seq: 3,
-            ts_ns: 1_763_670_000_123_456_789,
+            ts: &format_ts(1_763_670_000_123_456_789),
             kind: "action.reported",
             prev: Link([7; 32]),
             origin: "ledger.example/é",
@@ -164,16 +190,39 @@ mod tests {
         assert_eq!(canon::entry_bytes(&value).unwrap(), bytes, "members are in canonical order");
         let view = EntryView::parse(&bytes).unwrap();
         assert_eq!(view.ts, "2025-11-20T20:20:00.123456789Z");
-        assert_eq!(view.ts_ns(), Some(parts.ts_ns));
+        assert_eq!(view.ts_ns(), Some(1_763_670_000_123_456_789));
         assert_eq!(view.body.get(), r#"{"id":"e"}"#);
         assert_eq!(view.stream, Some(stream));
+    }
+
+    #[test]
+    fn a_frame_is_found_where_everything_is_as_it_must_be_and_nowhere_else() {
+        let ts = format_ts(1_763_670_000_123_456_789);
+        let parts = EntryParts {
+            seq: 12,
+            ts: &ts,
+            kind: "action.reported",
+            prev: Link([7; 32]),
+            origin: "ledger.example/é",
+            stream: None,
+            body: br#"{"id":"e","x":",\"type\":\"y\",\"v\":1"}"#,
+        };
+        let entry = parts.to_bytes();
+        let frame = Frame::of(&entry, 12, &parts.prev, parts.origin).unwrap();
+        assert_eq!((frame.ts, frame.body), (ts.as_bytes(), parts.body));
+        assert_eq!(Frame::of(&entry, 13, &parts.prev, parts.origin), None);
+        assert_eq!(Frame::of(&entry, 12, &Link([8; 32]), parts.origin), None);
+        assert_eq!(Frame::of(&entry, 12, &parts.prev, "ledger.example/e"), None);
+        for end in 0..entry.len() {
+            assert_eq!(Frame::of(&entry[..end], 12, &parts.prev, parts.origin), None);
+        }
     }
 
     #[test]
     fn the_envelope_stays_within_its_bound() {
         let parts = EntryParts {
             seq: u64::MAX,
-            ts_ns: u64::MAX,
+            ts: &format_ts(u64::MAX),
             kind: "",
             prev: Link([255; 32]),
             origin: "",

@@ -36,6 +36,6 @@ pub mod text;
 
 pub use record::{Batch, NewRecord, Receipt, Record};
 pub use store::{
-    AppendError, Head, Index, InitOptions, Ledger, LedgerError, OpenOptions, Report, Rows, TraceRef,
-    VerifyFailure,
+    AppendError, Class, Depth, Head, Index, InitOptions, Ledger, LedgerError, OpenOptions, Report, Rows,
+    TraceRef, VerifyFailure, VerifyOptions,
 };

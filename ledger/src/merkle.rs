@@ -133,10 +133,16 @@ impl Frontier {
 
     /// Root of the tree.
     pub fn root(&self) -> Hash {
+        self.root_with(None)
+    }
+
+    /// Root of the tree with a smaller subtree on its right that is not part of it: `self` is then a tree over the
+    /// roots of larger, perfect subtrees.
+    pub fn root_with(&self, right: Option<Hash>) -> Hash {
         let mut peaks = self.peaks.iter().rev();
-        match peaks.next() {
+        match right.or_else(|| peaks.next().copied()) {
             None => empty_root(),
-            Some(smallest) => peaks.fold(*smallest, |right, left| node_hash(left, &right)),
+            Some(smallest) => peaks.fold(smallest, |right, left| node_hash(left, &right)),
         }
     }
 }

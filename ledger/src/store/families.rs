@@ -2,16 +2,17 @@
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    Options, SliceTransform, WriteBatch,
+    Direction, IteratorMode, Options,
 };
 
+use super::codec::{self, IdRow};
 use super::error::LedgerError;
 
 /// Entries: position → exact bytes.
 pub(super) const ENTRIES: &str = "entries";
-/// Hashes of perfect subtrees at the tile levels 0, 8, 16, …: (level, index) → hash.
+/// Hashes of perfect subtrees at the tile levels 8, 16, …: (level, index) → hash.
 pub(super) const TILES: &str = "tiles";
-/// Disclosed values: (position, digest) → encrypted disclosure.
+/// Disclosed values: position → the values of the entry, encrypted.
 pub(super) const DISCLOSURES: &str = "disclosures";
 /// Data keys: subject → wrapped key.
 pub(super) const DATA_KEYS: &str = "data_keys";
@@ -19,42 +20,19 @@ pub(super) const DATA_KEYS: &str = "data_keys";
 pub(super) const BLOBS: &str = "blobs";
 /// Checkpoints: size → signed note.
 pub(super) const CHECKPOINTS: &str = "checkpoints";
-/// Index: (keyed digest of the id, position) → content digest.
+/// Index: keyed digest of the id → every statement under it.
 pub(super) const BY_ID: &str = "ix_id";
-/// Index: (trace, position).
-pub(super) const BY_TRACE: &str = "ix_trace";
+/// Index: (index, term, block of positions) → offsets in the block.
+pub(super) const POSTINGS: &str = "ix_terms";
+/// Index: trace → position of its first event.
+pub(super) const TRACES: &str = "ix_traces";
 /// Index: position of the first event of a trace → trace.
 pub(super) const TRACE_STARTS: &str = "ix_trace_starts";
-/// Index: (entry type, position).
-pub(super) const BY_KIND: &str = "ix_kind";
-/// Index: (agent, position).
-pub(super) const BY_AGENT: &str = "ix_agent";
-/// Index: (action name, position).
-pub(super) const BY_TOOL: &str = "ix_tool";
-/// Index: (effect, position).
-pub(super) const BY_EFFECT: &str = "ix_effect";
 /// Format and index versions.
 pub(super) const META: &str = "meta";
 
-const ALL: [&str; 14] = [
-    ENTRIES,
-    TILES,
-    DISCLOSURES,
-    DATA_KEYS,
-    BLOBS,
-    CHECKPOINTS,
-    BY_ID,
-    BY_TRACE,
-    TRACE_STARTS,
-    BY_KIND,
-    BY_AGENT,
-    BY_TOOL,
-    BY_EFFECT,
-    META,
-];
-
-/// Length of the fixed prefix of keys in `ix_id` and `ix_trace`.
-const DIGEST_PREFIX: usize = 16;
+const ALL: [&str; 11] =
+    [ENTRIES, TILES, DISCLOSURES, DATA_KEYS, BLOBS, CHECKPOINTS, BY_ID, POSTINGS, TRACES, TRACE_STARTS, META];
 
 /// Options of the database as a whole.
 pub(super) fn db_options() -> Options {
@@ -94,10 +72,11 @@ fn family_options(name: &str, cache: &Cache) -> Options {
         }
         // Hashes, ciphertext and zstd frames do not compress.
         TILES | DISCLOSURES | DATA_KEYS | BLOBS => options.set_compression_type(DBCompressionType::None),
-        BY_ID | BY_TRACE => {
-            options.set_prefix_extractor(SliceTransform::create_fixed_prefix(DIGEST_PREFIX));
-            options.set_memtable_prefix_bloom_ratio(0.05);
+        // Digests, looked up by each append and nearly never there: filters answer without a read.
+        BY_ID | TRACES => {
             table.set_bloom_filter(10.0, false);
+            options.set_memtable_prefix_bloom_ratio(0.05);
+            options.set_memtable_whole_key_filtering(true);
             options.set_compression_type(DBCompressionType::None);
         }
         _ => options.set_compression_type(DBCompressionType::Zstd),
@@ -123,12 +102,9 @@ pub(super) struct Families<'a> {
     pub(super) data_keys: &'a ColumnFamily,
     pub(super) blobs: &'a ColumnFamily,
     pub(super) by_id: &'a ColumnFamily,
-    pub(super) by_trace: &'a ColumnFamily,
+    pub(super) postings: &'a ColumnFamily,
+    pub(super) traces: &'a ColumnFamily,
     pub(super) trace_starts: &'a ColumnFamily,
-    pub(super) by_kind: &'a ColumnFamily,
-    pub(super) by_agent: &'a ColumnFamily,
-    pub(super) by_tool: &'a ColumnFamily,
-    pub(super) by_effect: &'a ColumnFamily,
 }
 
 impl<'a> Families<'a> {
@@ -140,41 +116,11 @@ impl<'a> Families<'a> {
             data_keys: family(db, DATA_KEYS)?,
             blobs: family(db, BLOBS)?,
             by_id: family(db, BY_ID)?,
-            by_trace: family(db, BY_TRACE)?,
+            postings: family(db, POSTINGS)?,
+            traces: family(db, TRACES)?,
             trace_starts: family(db, TRACE_STARTS)?,
-            by_kind: family(db, BY_KIND)?,
-            by_agent: family(db, BY_AGENT)?,
-            by_tool: family(db, BY_TOOL)?,
-            by_effect: family(db, BY_EFFECT)?,
         })
     }
-}
-
-/// Key of a row that is found by a text and a position: text, NUL, position. Texts hold no NUL.
-pub(super) fn text_key(text: &str, seq: u64) -> Vec<u8> {
-    let mut key = Vec::with_capacity(text.len() + 9);
-    key.extend_from_slice(text.as_bytes());
-    key.push(0);
-    key.extend_from_slice(&seq.to_be_bytes());
-    key
-}
-
-/// Key of a row that is found by 16 bytes and a position.
-pub(super) fn digest_key(prefix: &[u8; 16], seq: u64) -> [u8; 24] {
-    let mut key = [0; 24];
-    let (head, tail) = key.split_at_mut(16);
-    head.copy_from_slice(prefix);
-    tail.copy_from_slice(&seq.to_be_bytes());
-    key
-}
-
-/// Key of a disclosure: position, then digest, so that replay reads them in log order.
-pub(super) fn disclosure_key(seq: u64, digest: &[u8; 32]) -> [u8; 40] {
-    let mut key = [0; 40];
-    let (head, tail) = key.split_at_mut(8);
-    head.copy_from_slice(&seq.to_be_bytes());
-    tail.copy_from_slice(digest);
-    key
 }
 
 /// Key of a subtree hash.
@@ -191,7 +137,26 @@ pub(super) fn seq_of_key(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-/// Adds an index row without a value.
-pub(super) fn put_mark(batch: &mut WriteBatch, family: &ColumnFamily, key: impl AsRef<[u8]>) {
-    batch.put_cf(family, key, []);
+/// Key of a row that is found by 16 bytes and a position.
+pub(super) fn digest_key(prefix: &[u8; 16], seq: u64) -> [u8; 24] {
+    let mut key = [0; 24];
+    let (head, tail) = key.split_at_mut(16);
+    head.copy_from_slice(prefix);
+    tail.copy_from_slice(&seq.to_be_bytes());
+    key
+}
+
+/// Reads the statements under an id that were made after the first.
+pub(super) fn statements_after_first<'a>(
+    db: &'a DB,
+    by_id: &ColumnFamily,
+    id: &'a [u8; 16],
+) -> impl Iterator<Item = Result<IdRow, LedgerError>> + 'a {
+    let start = digest_key(id, 0);
+    let rows = db.iterator_cf(by_id, IteratorMode::From(&start, Direction::Forward));
+    rows.map_while(move |row| match row {
+        Ok((key, _)) if !key.starts_with(id) => None,
+        Ok((_, row)) => Some(codec::decode(BY_ID, &row)),
+        Err(error) => Some(Err(error.into())),
+    })
 }

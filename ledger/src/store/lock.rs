@@ -39,6 +39,8 @@ pub(super) struct LockState {
     pub(super) acked: u64,
     /// Root of the acknowledged entries, hex.
     pub(super) root: String,
+    /// Chain link to the last acknowledged entry: what the next one must have as its `prev`.
+    pub(super) link: String,
     /// Entries after the group commit that was being written.
     pub(super) in_flight: u64,
     /// Last signed checkpoint.
@@ -46,6 +48,20 @@ pub(super) struct LockState {
 }
 
 impl LockState {
+    /// Stands for a lock that cannot be read, where somebody looks at a ledger all the same.
+    pub(super) fn unknown(origin: &str, uuid: &str) -> Self {
+        Self {
+            counter: 0,
+            origin: origin.to_owned(),
+            uuid: uuid.to_owned(),
+            acked: 0,
+            root: String::new(),
+            link: String::new(),
+            in_flight: 0,
+            checkpoint: None,
+        }
+    }
+
     /// Returns the acknowledged root.
     pub(super) fn root(&self) -> Option<Hash> {
         let mut bytes = [0; 32];
@@ -159,6 +175,7 @@ mod tests {
             uuid: "00".repeat(16),
             acked: counter,
             root: "11".repeat(32),
+            link: format!("b3:{}", "22".repeat(32)),
             in_flight: counter + 1,
             checkpoint: None,
         }

@@ -3,17 +3,21 @@
 //! `format.md` in the crate's docs specifies every byte. Everything above this module sees only [`Ledger`].
 
 mod codec;
+mod commit;
 mod error;
 mod families;
-mod indexes;
 mod layout;
 mod lock;
 mod open;
+mod postings;
 mod prepare;
+mod queue;
 mod read;
 mod seal;
+mod sequence;
+mod terms;
+mod tree;
 mod verify;
-mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -22,8 +26,9 @@ use rocksdb::DB;
 
 pub use error::{AppendError, LedgerError};
 pub use read::Rows;
-pub use verify::{Report, VerifyFailure};
+pub use verify::{Class, Depth, Report, VerifyFailure, VerifyOptions};
 
+use crate::chain::Link;
 use crate::clock::{Clock, Entropy, SystemEntropy};
 use crate::id::TraceId;
 use crate::key::SigningKey;
@@ -31,8 +36,9 @@ use crate::merkle::Hash;
 use crate::note::VerifierKey;
 use crate::record::{Batch, Receipt};
 use layout::Layout;
+use queue::WriterHandle;
 use seal::Sealer;
-use writer::WriterHandle;
+use terms::Tag;
 
 /// Tree levels in a C2SP tile: only every eighth level is stored, the ones between are computed.
 const TILE_LEVELS: u32 = 8;
@@ -99,15 +105,24 @@ pub enum Index {
     Tool,
     /// Recorded effect.
     Effect,
+    /// Rule that determined a recorded decision.
+    Rule,
+    /// Session.
+    Session,
+    /// Word of what is said in the clear: reason, code, names, type of the error.
+    Word,
 }
 
 impl Index {
-    const fn family(self) -> &'static str {
+    const fn tag(self) -> Tag {
         match self {
-            Self::Kind => families::BY_KIND,
-            Self::Agent => families::BY_AGENT,
-            Self::Tool => families::BY_TOOL,
-            Self::Effect => families::BY_EFFECT,
+            Self::Kind => Tag::Kind,
+            Self::Agent => Tag::Agent,
+            Self::Tool => Tag::Tool,
+            Self::Effect => Tag::Effect,
+            Self::Rule => Tag::Rule,
+            Self::Session => Tag::Session,
+            Self::Word => Tag::Word,
         }
     }
 }
@@ -126,6 +141,8 @@ struct Inner {
     layout: Layout,
     lock_path: PathBuf,
     origin: String,
+    /// What the first entry must have as its `prev`.
+    genesis: Link,
     verifier_key: String,
     bundle_verifier_key: String,
     head: Arc<RwLock<Head>>,
@@ -133,6 +150,8 @@ struct Inner {
     /// Working directory of a secondary instance, removed at the end.
     #[expect(dead_code, reason = "held for its destructor")]
     secondary: Option<open::SecondaryDir>,
+    /// What spoke against the ledger when it was opened to be inspected.
+    doubts: Vec<VerifyFailure>,
 }
 
 impl Ledger {
@@ -149,6 +168,12 @@ impl Ledger {
     /// Opens a ledger for reading at a fixed position, also while another process writes it.
     pub fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Self, LedgerError> {
         open::open_reader(dir, options)
+    }
+
+    /// Opens a ledger for verification that [`Ledger::open_reader`] may refuse: what it would refuse is in the report,
+    /// with the places that only a look at every entry can name. Nothing read from it is to be trusted.
+    pub fn open_to_inspect(dir: &Path, options: &OpenOptions) -> Result<Self, LedgerError> {
+        open::open_to_inspect(dir, options)
     }
 
     /// Lets a reader see what was acknowledged since it was opened; a writer always does.

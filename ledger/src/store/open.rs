@@ -10,14 +10,18 @@ use rocksdb::{DB, ErrorKind, WriteOptions};
 use serde_json::{Map, Value};
 
 use super::codec::ROWS_VERSION;
+use super::commit::{self, Committer};
 use super::error::{AppendError, LedgerError};
 use super::families::{self, META, family};
 use super::layout::{FORMAT, Layout, Settings};
 use super::lock::{LockFile, LockState};
-use super::read::StoredNodes;
+use super::postings::{self, OpenBlock};
 use super::seal::Sealer;
-use super::writer::Writer;
-use super::{Head, InitOptions, Inner, Ledger, OpenOptions};
+use super::sequence::Sequencer;
+use super::terms::Terms;
+use super::tree::StoredNodes;
+use super::verify::VerifyFailure;
+use super::{Head, InitOptions, Inner, Ledger, OpenOptions, TILE_LEVELS};
 use crate::chain::Link;
 use crate::clock::{Clock, Entropy};
 use crate::entry::EntryView;
@@ -85,6 +89,7 @@ pub(super) fn init(dir: &Path, options: &InitOptions, clock: Arc<dyn Clock>) -> 
         uuid: settings.uuid.clone(),
         acked: 0,
         root: merkle::empty_root().to_string(),
+        link: genesis_link(&settings, &layout)?.to_string(),
         in_flight: 0,
         checkpoint: None,
     };
@@ -128,11 +133,43 @@ pub(super) fn open_writer(
 }
 
 pub(super) fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Ledger, LedgerError> {
+    open_secondary(dir, options, &mut |error| Err(error))
+}
+
+/// Opens a ledger that contradicts its lock or itself, so that a verification can say where; what speaks against it is
+/// kept and starts each report.
+pub(super) fn open_to_inspect(dir: &Path, options: &OpenOptions) -> Result<Ledger, LedgerError> {
+    let mut doubts = Vec::new();
+    let mut ledger = open_secondary(dir, options, &mut |error| match error {
+        // Nothing can be looked at without the files themselves.
+        LedgerError::Io { .. } | LedgerError::Database(_) | LedgerError::Key(_) => Err(error),
+        doubt => {
+            doubts.push(VerifyFailure::of_error(&doubt));
+            Ok(())
+        }
+    })?;
+    if let Some(inner) = Arc::get_mut(&mut ledger.inner) {
+        inner.doubts = doubts;
+    }
+    Ok(ledger)
+}
+
+fn open_secondary(
+    dir: &Path,
+    options: &OpenOptions,
+    doubt: &mut dyn FnMut(LedgerError) -> Result<(), LedgerError>,
+) -> Result<Ledger, LedgerError> {
     let layout = Layout::new(dir);
     let settings = layout.read_settings()?;
     let lock_path = lock_path(&layout, &settings, options);
     // The lock first: whatever it says was acknowledged must be in a database that is opened later.
-    let (_, lock_state) = LockFile::open(&lock_path, false)?;
+    let lock_state = match LockFile::open(&lock_path, false) {
+        Ok((_, state)) => state,
+        Err(error) => {
+            doubt(error)?;
+            LockState::unknown(&settings.origin, &settings.uuid)
+        }
+    };
     let secret = StoreSecret::load(&layout.store_secret())?;
     let secondary = SecondaryDir::create(&*options.entropy)?;
     let db = DB::open_cf_descriptors_as_secondary(
@@ -144,14 +181,31 @@ pub(super) fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Ledger, L
     .map_err(|error| open_error(error, &layout))?;
     let db = Arc::new(db);
     let parts = Parts { layout, settings, lock_path, lock_state };
-    parts.check_lock()?;
+    parts.check_lock().or_else(&mut *doubt)?;
     // First, because the checkpoint in the lock is verified with the key in the settings; and again, because the
     // first look at a database that is being written may come before its first entry.
-    parts.check_genesis(&db, 0)?;
-    let head = caught_up(&db, &parts.lock_path, &parts.lock_state, &parts.settings.verifier_key)?;
-    parts.check_genesis(&db, head.size)?;
+    parts.check_genesis(&db, 0).or_else(&mut *doubt)?;
+    let head = match caught_up(&db, &parts.lock_path, &parts.lock_state, &parts.settings.verifier_key) {
+        Ok(head) => head,
+        Err(error) => {
+            doubt(error)?;
+            let stored = stored_size(&db)?;
+            match parts.lock_state.root() {
+                Some(root) if (1..=stored).contains(&parts.lock_state.acked) => {
+                    Head { size: parts.lock_state.acked, root }
+                }
+                _ => Head {
+                    size: stored,
+                    root: merkle::root_at(&StoredNodes::new(&db)?, stored)
+                        .unwrap_or_else(|_| merkle::empty_root()),
+                },
+            }
+        }
+    };
+    parts.check_genesis(&db, head.size).or_else(&mut *doubt)?;
     check_rows(&db)?;
     let sealer = Sealer::new(Arc::clone(&db), &parts.settings.origin, &secret, Arc::clone(&options.entropy));
+    let genesis = parts.genesis()?;
     Ok(Ledger {
         inner: Arc::new(Inner {
             writer: None,
@@ -159,11 +213,13 @@ pub(super) fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Ledger, L
             layout: parts.layout,
             lock_path: parts.lock_path,
             origin: parts.settings.origin,
+            genesis,
             verifier_key: parts.settings.verifier_key,
             bundle_verifier_key: parts.settings.bundle_key,
             head: Arc::new(RwLock::new(head)),
             sealer: Arc::new(sealer),
             secondary: Some(secondary),
+            doubts: Vec::new(),
         }),
     })
 }
@@ -312,12 +368,7 @@ impl Parts {
     }
 
     fn genesis(&self) -> Result<Link, LedgerError> {
-        let mut uuid = [0; 16];
-        hex::decode_to_slice(&self.settings.uuid, &mut uuid).map_err(|_| LedgerError::Settings {
-            path: self.layout.dir().join("verdict.json"),
-            detail: "`uuid` is not 32 hexadecimal digits".to_owned(),
-        })?;
-        Ok(Link::genesis(&self.settings.origin, &uuid, &self.settings.verifier_key))
+        genesis_link(&self.settings, &self.layout)
     }
 
     /// Checks that the settings are those that the first of `size` entries commits to.
@@ -358,6 +409,7 @@ impl Parts {
                 detail: "this key does not belong to the ledger's verifier key".to_owned(),
             });
         }
+        let genesis = self.genesis()?;
         let stored = stored_size(&db)?;
         self.check_genesis(&db, stored)?;
         acknowledged(&db, &self.lock_path, &self.lock_state, &self.settings.verifier_key, stored)?;
@@ -370,14 +422,24 @@ impl Parts {
                  nothing of it was acknowledged unless the disk lost it"
             );
         }
-        let (prev, last_ts_ns, frontier) = self.check_tail(&db, stored)?;
+        let (link, last_ts_ns, frontier) = self.check_tail(&db, stored)?;
         let head = Arc::new(RwLock::new(Head { size: stored, root: frontier.root() }));
         let sealer =
             Arc::new(Sealer::new(Arc::clone(&db), &self.settings.origin, &secret, Arc::clone(entropy)));
         let signed = self.lock_state.checkpoint.as_deref().map(|note| Checkpoint::verify(note, &verifier));
         let last_checkpoint_size = signed.transpose()?.map_or(0, |checkpoint| checkpoint.size);
         self.restore_checkpoint(&db, last_checkpoint_size)?;
-        let writer = Writer {
+        let sequencer = Sequencer::new(
+            Arc::clone(&db),
+            self.settings.origin.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&sealer),
+            Arc::clone(&head),
+            frontier.clone(),
+            (link, last_ts_ns),
+            open_block(&db, stored)?,
+        );
+        let committer = Committer {
             db: Arc::clone(&db),
             origin: self.settings.origin.clone(),
             log_key,
@@ -387,8 +449,7 @@ impl Parts {
             lock_state: self.lock_state,
             head: Arc::clone(&head),
             frontier,
-            prev,
-            last_ts_ns,
+            link,
             last_checkpoint_size,
             last_checkpoint_ns: 0,
             poisoned: None,
@@ -396,16 +457,18 @@ impl Parts {
         let settings = self.settings;
         let ledger = Ledger {
             inner: Arc::new(Inner {
-                writer: Some(writer.spawn()?),
+                writer: Some(commit::spawn(sequencer, committer)?),
                 db,
                 layout: self.layout,
                 lock_path: self.lock_path,
                 origin: settings.origin.clone(),
+                genesis,
                 verifier_key: settings.verifier_key.clone(),
                 bundle_verifier_key: settings.bundle_key.clone(),
                 head,
                 sealer,
                 secondary: None,
+                doubts: Vec::new(),
             }),
         };
         // Also when an `init` was cut short: a ledger is never without its first entry.
@@ -430,11 +493,11 @@ impl Parts {
     fn check_tail(&self, db: &DB, stored: u64) -> Result<(Link, u64, Frontier), LedgerError> {
         let entries = family(db, families::ENTRIES)?;
         let nodes = StoredNodes::new(db)?;
-        // Up to here the stored hashes lead to the acknowledged root; beyond, the entries must lead to them.
-        let mut frontier = Frontier::load(&nodes, self.lock_state.acked)?;
-        let first = self.lock_state.acked.saturating_sub(1);
-        let (mut prev, mut last_ts_ns) = (self.genesis()?, 0);
-        for seq in first..stored {
+        let acked = self.lock_state.acked;
+        // Up to here the entries lead to the acknowledged root; beyond, they must link to each other.
+        let mut frontier = Frontier::load(&nodes, acked)?;
+        let (mut link, mut last_ts_ns) = (self.genesis()?, 0);
+        for seq in acked.saturating_sub(1)..stored {
             let damaged = |detail: String| LedgerError::Damaged { place: format!("entry {seq}"), detail };
             let entry = db.get_pinned_cf(entries, seq.to_be_bytes())?;
             let entry = entry.ok_or_else(|| damaged("is missing".to_owned()))?;
@@ -442,27 +505,67 @@ impl Parts {
             if view.seq != seq.to_string() {
                 return Err(damaged(format!("says that it is entry {}", view.seq)));
             }
-            if seq > first && view.prev != prev.to_string() {
+            if seq >= acked && view.prev != link.to_string() {
                 return Err(damaged("is not linked to the entry before it".to_owned()));
             }
-            let leaf = merkle::leaf_hash(&entry);
-            if merkle::Nodes::perfect(&nodes, 0, seq)? != leaf {
-                return Err(damaged("does not have the leaf hash that is stored for it".to_owned()));
-            }
-            if seq >= self.lock_state.acked {
-                frontier.push(leaf, |_, _, _| {});
-            }
             last_ts_ns = view.ts_ns().ok_or_else(|| damaged("has no valid time".to_owned()))?;
-            prev = Link::of_entry(&entry);
-        }
-        if Frontier::load(&nodes, stored)? != frontier {
-            return Err(LedgerError::Damaged {
-                place: format!("tree of {stored} entries"),
-                detail: "the stored hashes are not those of the entries".to_owned(),
+            link = Link::of_entry(&entry);
+            if seq < acked {
+                if self.lock_state.link != link.to_string() {
+                    return Err(damaged("is not the entry that was acknowledged at its position".to_owned()));
+                }
+                continue;
+            }
+            let mut wrong = None;
+            frontier.push(merkle::leaf_hash(&entry), |level, index, hash| {
+                if level > 0 && level.is_multiple_of(TILE_LEVELS) {
+                    match nodes.stored(level, index) {
+                        Ok(stored) if stored == *hash => {}
+                        Ok(_) => {
+                            wrong =
+                                Some(damaged(format!("tree hash {index} of level {level} is not its own")))
+                        }
+                        Err(error) => wrong = Some(error),
+                    }
+                }
             });
+            if let Some(error) = wrong {
+                return Err(error);
+            }
         }
-        Ok((prev, last_ts_ns, frontier))
+        Ok((link, last_ts_ns, frontier))
     }
+}
+
+/// Returns the link that the first entry must have.
+fn genesis_link(settings: &Settings, layout: &Layout) -> Result<Link, LedgerError> {
+    let mut uuid = [0; 16];
+    hex::decode_to_slice(&settings.uuid, &mut uuid).map_err(|_| LedgerError::Settings {
+        path: layout.dir().join("verdict.json"),
+        detail: "`uuid` is not 32 hexadecimal digits".to_owned(),
+    })?;
+    Ok(Link::genesis(&settings.origin, &uuid, &settings.verifier_key))
+}
+
+/// Reads the terms of the entries in the block that is not complete, so that its index rows can grow.
+fn open_block(db: &DB, size: u64) -> Result<OpenBlock, LedgerError> {
+    let entries = family(db, families::ENTRIES)?;
+    let disclosures = family(db, families::DISCLOSURES)?;
+    let mut open = OpenBlock::starting_at(size);
+    for seq in size - size % postings::BLOCK..size {
+        let damaged = |detail: String| LedgerError::Damaged { place: format!("entry {seq}"), detail };
+        let entry = db.get_pinned_cf(entries, seq.to_be_bytes())?;
+        let entry = entry.ok_or_else(|| damaged("is missing".to_owned()))?;
+        let view = EntryView::parse(&entry).map_err(|error| damaged(error.to_string()))?;
+        let body: Map<String, Value> =
+            serde_json::from_str(view.body.get()).map_err(|error| damaged(error.to_string()))?;
+        let row = db.get_pinned_cf(disclosures, seq.to_be_bytes())?;
+        let subject = row.map(|row| Sealer::subject_of(&row)).transpose()?;
+        open.add(seq, &Terms::of(&view.kind, &body, subject), |_, _| {});
+    }
+    // They are written already.
+    open.flush(|_, _| {});
+    Ok(open)
 }
 
 /// Working directory of a secondary instance; removed when dropped. Its name cannot be guessed and it is never one

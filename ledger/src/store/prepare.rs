@@ -1,21 +1,20 @@
 //! Everything about an append that does not depend on its position, done in the caller's thread.
 
+use std::ops::Range;
+
 use serde_json::{Map, Value};
 
 use super::error::AppendError;
-use super::seal::{SealError, Sealed, Sealer, Subject};
-use crate::canon;
-use crate::disclosure::{self, Disclosure};
+use super::seal::{SealError, Sealer, Subject};
+use super::terms::Terms;
+use crate::canon::{self, CanonError};
+use crate::disclosure::{self, Hidden};
 use crate::entry::{ENTRY_BYTES_MAX, ENVELOPE_BYTES_MAX};
-use crate::event::ACTION_REPORTED;
-use crate::id::{Digest, TraceId};
+use crate::id::Digest;
 use crate::record::{Batch, NewRecord, Stream};
 
-/// Longest id, type, stream name and indexed text.
+/// Longest id, type and stream name.
 const TEXT_BYTES_MAX: usize = 512;
-
-/// Longest text that is indexed as it is; longer ones are cut for the index only.
-const INDEXED_BYTES_MAX: usize = 200;
 
 /// Most records in one batch.
 pub(super) const BATCH_RECORDS_MAX: usize = 100_000;
@@ -37,12 +36,17 @@ pub(super) struct Prepared {
     pub(super) stream: Option<Stream>,
     /// Canonical body.
     pub(super) body: Vec<u8>,
-    pub(super) disclosures: Vec<Sealed>,
-    pub(super) subject: Option<Subject>,
-    pub(super) trace: Option<TraceId>,
-    pub(super) agent: Option<String>,
-    pub(super) tool: Option<String>,
-    pub(super) effect: Option<String>,
+    /// Row of `disclosures`, and whose data key it is sealed with; `None` when nothing is disclosed.
+    pub(super) disclosures: Option<(Subject, Vec<u8>)>,
+    pub(super) terms: Terms,
+}
+
+impl Prepared {
+    fn bytes(&self) -> usize {
+        self.body.len()
+            + self.disclosures.as_ref().map_or(0, |(_, row)| row.len())
+            + self.terms.keys.iter().map(Vec::len).sum::<usize>()
+    }
 }
 
 /// A batch, ready for its position.
@@ -68,11 +72,17 @@ pub(super) fn prepare(batch: Batch, sealer: &Sealer, origin: &str) -> Result<Pre
     let records = batch.records.into_iter().enumerate();
     let checked =
         records.map(|(index, record)| check(index, record, sealer, origin)).collect::<Result<Vec<_>, _>>()?;
-    let mut prepared = PreparedBatch::default();
-    for (mut record, subject, disclosures) in checked {
-        record.disclosures = seal(&disclosures, subject, sealer)?;
-        record.subject = (!disclosures.is_empty()).then_some(subject);
-        prepared.bytes += record.body.len() + record.disclosures.iter().map(|d| d.row.len()).sum::<usize>();
+    let mut prepared =
+        PreparedBatch { records: Vec::with_capacity(checked.len()), ..PreparedBatch::default() };
+    for (mut record, unsealed) in checked {
+        if let Some(Unsealed { subject, hidden, nonce }) = unsealed {
+            let row = sealer.seal(subject, &hidden, nonce).map_err(|error| match error {
+                SealError::Entropy(error) => AppendError::Entropy(error),
+                other => AppendError::Storage { detail: other.to_string(), full: false },
+            })?;
+            record.disclosures = Some((subject, row));
+        }
+        prepared.bytes += record.bytes();
         prepared.records.push(record);
     }
     for blob in batch.blobs {
@@ -84,13 +94,20 @@ pub(super) fn prepare(batch: Batch, sealer: &Sealer, origin: &str) -> Result<Pre
     Ok(prepared)
 }
 
-/// Checks a record and prepares all of it but its disclosures.
+/// Disclosed values that wait for the rest of their batch to be checked.
+struct Unsealed {
+    subject: Subject,
+    hidden: Hidden,
+    nonce: [u8; 12],
+}
+
+/// Checks a record and prepares all of it but the encryption of its disclosed values.
 fn check(
     index: usize,
     record: NewRecord,
     sealer: &Sealer,
     origin: &str,
-) -> Result<(Prepared, Subject, Vec<Disclosure>), AppendError> {
+) -> Result<(Prepared, Option<Unsealed>), AppendError> {
     let id = record.id().filter(|id| is_text(id)).map(str::to_owned);
     let id = id.ok_or(AppendError::Id { index, max: TEXT_BYTES_MAX })?;
     let name = |what| AppendError::Name { index, id: id.clone(), what, max: TEXT_BYTES_MAX };
@@ -102,47 +119,34 @@ fn check(
     }
     let canon = |source| AppendError::Canon { index, id: id.clone(), source };
 
-    let content = content_digest(&record, sealer).map_err(canon)?;
-    let subject = sealer.subject(&record.body);
-    let indexed = Indexed::of(&record.kind, &record.body);
-    let (body, disclosures) = disclosure::split(record.body, sealer.entropy())
-        .map_err(|source| AppendError::Disclosure { index, id: id.clone(), source })?;
-    let body = canon::entry_bytes(&Value::Object(body)).map_err(canon)?;
+    let NewRecord { kind, mut body, stream } = record;
+    let subject = sealer.subject(&body);
+    let (mut seed, mut nonce) = ([0; 32], [0; 12]);
+    sealer.entropy().fill(&mut seed)?;
+    sealer.entropy().fill(&mut nonce)?;
+    let hidden = disclosure::hide(&mut body, &seed).map_err(|source| match source {
+        disclosure::DisclosureError::Canon(source) => canon(source),
+        source => AppendError::Disclosure { index, id: id.clone(), source },
+    })?;
+    let statement = StatementBytes::of(&body).map_err(canon)?;
 
-    let stream_bytes =
-        record.stream.as_ref().map_or(0, |stream| 2 * (stream.id.len() + stream.seq.len()) + 32);
-    let max = ENTRY_BYTES_MAX
-        .saturating_sub(ENVELOPE_BYTES_MAX + 2 * origin.len() + 2 * record.kind.len() + stream_bytes);
-    if body.len() > max {
-        return Err(AppendError::TooLarge { index, id, bytes: body.len(), max });
+    let stream_bytes = stream.as_ref().map_or(0, |stream| 2 * (stream.id.len() + stream.seq.len()) + 32);
+    let max =
+        ENTRY_BYTES_MAX.saturating_sub(ENVELOPE_BYTES_MAX + 2 * origin.len() + 2 * kind.len() + stream_bytes);
+    if statement.body.len() > max {
+        return Err(AppendError::TooLarge { index, id, bytes: statement.body.len(), max });
     }
+    let has_values = !hidden.members.is_empty();
     let prepared = Prepared {
         id: sealer.index_digest(&[b"id", id.as_bytes()]),
-        content,
-        kind: record.kind,
-        stream: record.stream,
-        body,
-        subject: None,
-        disclosures: Vec::new(),
-        trace: indexed.trace,
-        agent: indexed.agent,
-        tool: indexed.tool,
-        effect: indexed.effect,
+        content: statement.content(&kind, &hidden, sealer),
+        terms: Terms::of(&kind, &body, has_values.then_some(subject)),
+        kind,
+        stream,
+        body: statement.body,
+        disclosures: None,
     };
-    Ok((prepared, subject, disclosures))
-}
-
-fn seal(disclosures: &[Disclosure], subject: Subject, sealer: &Sealer) -> Result<Vec<Sealed>, AppendError> {
-    disclosures
-        .iter()
-        .map(|disclosure| {
-            let digest = disclosure::raw_digest(disclosure.encoded());
-            sealer.seal(subject, digest, disclosure.encoded()).map_err(|error| match error {
-                SealError::Entropy(error) => AppendError::Entropy(error),
-                other => AppendError::Storage { detail: other.to_string(), full: false },
-            })
-        })
-        .collect()
+    Ok((prepared, has_values.then_some(Unsealed { subject, hidden, nonce })))
 }
 
 /// Tells whether a text can be a name: not empty, bounded, no control characters (index keys end with NUL).
@@ -150,54 +154,33 @@ fn is_text(text: &str) -> bool {
     !text.is_empty() && text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
-/// Digests what was said, not how it came: the same statement in another request or from another peer is the same.
-fn content_digest(record: &NewRecord, sealer: &Sealer) -> Result<[u8; 16], canon::CanonError> {
-    let mut body = record.body.clone();
-    if let Some(Value::Object(source)) = body.get_mut("source") {
-        for volatile in ["raw", "path", "peer"] {
-            source.remove(volatile);
-        }
+/// The canonical body of an entry, and what of it was said, not how it came.
+pub(super) struct StatementBytes {
+    /// Canonical body.
+    pub(super) body: Vec<u8>,
+    /// Ranges of the body without its digests of disclosed values and without the members of `source` that say by
+    /// which way it came.
+    said: Vec<Range<usize>>,
+}
+
+impl StatementBytes {
+    pub(super) fn of(body: &Map<String, Value>) -> Result<Self, CanonError> {
+        let mut bytes = Vec::with_capacity(768);
+        let said = canon::append_with_skips(body, &mut bytes, &|path| {
+            disclosure::is_commitment(path) || matches!(path, ["source", "raw" | "path" | "peer"])
+        })?;
+        Ok(Self { body: bytes, said })
     }
-    let bytes = canon::entry_bytes(&Value::Object(body))?;
-    Ok(sealer.index_digest(&[b"content", record.kind.as_bytes(), &bytes]))
-}
 
-/// What the indexes find an event by.
-#[derive(Debug, Default)]
-pub(super) struct Indexed {
-    pub(super) trace: Option<TraceId>,
-    pub(super) agent: Option<String>,
-    pub(super) tool: Option<String>,
-    pub(super) effect: Option<String>,
-}
-
-impl Indexed {
-    /// Reads them from a body, before or after its disclosures were split off: none of them is disclosed.
-    pub(super) fn of(kind: &str, body: &Map<String, Value>) -> Self {
-        if kind != ACTION_REPORTED {
-            return Self::default();
+    /// Digests what was said: the same statement in another request or from another peer is the same.
+    pub(super) fn content(&self, kind: &str, hidden: &Hidden, sealer: &Sealer) -> [u8; 16] {
+        let said = self.said.iter().map(|range| self.body.get(range.clone()).unwrap_or_default());
+        let said = said.collect::<Vec<_>>().concat();
+        let mut parts: Vec<&[u8]> = vec![b"content", kind.as_bytes(), &said];
+        let places: Vec<[u8; 1]> = hidden.members().map(|member| [member.place.0]).collect();
+        for (place, member) in places.iter().zip(hidden.members()) {
+            parts.extend([&place[..], member.value]);
         }
-        let member = |object: &str, name: &str| text(body.get(object)?.as_object()?, name);
-        Self {
-            trace: body.get("trace_id").and_then(Value::as_str).and_then(|id| id.parse().ok()),
-            agent: member("agent", "name").or_else(|| member("agent", "id")),
-            tool: member("action", "name"),
-            effect: member("decision", "effect"),
-        }
+        sealer.index_digest(&parts)
     }
-}
-
-fn text(object: &Map<String, Value>, name: &str) -> Option<String> {
-    object.get(name)?.as_str().map(indexed_text)
-}
-
-/// Returns a text as the indexes hold it: without NUL, which ends it in a key, and cut.
-pub(super) fn indexed_text(text: &str) -> String {
-    let mut cut: String = text.chars().filter(|c| *c != '\0').collect();
-    let mut end = cut.len().min(INDEXED_BYTES_MAX);
-    while !cut.is_char_boundary(end) {
-        end -= 1;
-    }
-    cut.truncate(end);
-    cut
 }

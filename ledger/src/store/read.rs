@@ -2,18 +2,21 @@
 
 use std::ops::Range;
 
-use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, ReadOptions};
+use rocksdb::{Direction, IteratorMode, ReadOptions};
 use serde_json::{Map, Value};
 
+use super::codec::{self, IdRow};
 use super::error::LedgerError;
 use super::families::{self, family};
-use super::prepare;
+use super::postings::{self, Offsets};
+use super::terms::{self, Tag};
+use super::tree::{StoredNodes, missing_entry};
 use super::{Index, Ledger, TILE_LEVELS, TraceRef};
-use crate::disclosure::{self, Disclosure};
+use crate::disclosure::{self, Hidden};
 use crate::entry::EntryView;
 use crate::event::ACTION_REPORTED;
 use crate::id::{Digest, TraceId};
-use crate::merkle::{self, Hash, Nodes};
+use crate::merkle::{self, Hash, Nodes as _};
 use crate::record::Record;
 
 /// A stream of rows; it ends after the first error.
@@ -22,50 +25,6 @@ pub type Rows<'a, T> = Box<dyn Iterator<Item = Result<T, LedgerError>> + 'a>;
 /// Largest raw body when decompressed.
 const BLOB_BYTES_MAX: u64 = 1 << 30;
 
-/// Hashes of perfect subtrees from the `tiles` family; levels between tile levels are computed.
-pub(super) struct StoredNodes<'a> {
-    db: &'a DB,
-    tiles: &'a ColumnFamily,
-}
-
-impl<'a> StoredNodes<'a> {
-    pub(super) fn new(db: &'a DB) -> Result<Self, LedgerError> {
-        Ok(Self { db, tiles: family(db, families::TILES)? })
-    }
-}
-
-impl Nodes for StoredNodes<'_> {
-    type Error = LedgerError;
-
-    fn perfect(&self, level: u32, index: u64) -> Result<Hash, LedgerError> {
-        let stored_level = level - level % TILE_LEVELS;
-        let first = index << (level - stored_level);
-        let count = 1u64 << (level - stored_level);
-        let damaged = |index: u64, detail: &str| LedgerError::Damaged {
-            place: format!("tree hash {index} of level {stored_level}"),
-            detail: detail.to_owned(),
-        };
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(families::tile_key(stored_level, first + count));
-        let start = families::tile_key(stored_level, first);
-        let rows =
-            self.db.iterator_cf_opt(self.tiles, options, IteratorMode::From(&start, Direction::Forward));
-        let mut subtree = merkle::Frontier::default();
-        for (row, index) in rows.zip(first..) {
-            let (key, value) = row?;
-            if *key != families::tile_key(stored_level, index) {
-                return Err(damaged(index, "is missing"));
-            }
-            let hash = <[u8; 32]>::try_from(&*value).map_err(|_| damaged(index, "has a wrong length"))?;
-            subtree.push(Hash(hash), |_, _, _| {});
-        }
-        if subtree.size() != count {
-            return Err(damaged(first + subtree.size(), "is missing"));
-        }
-        Ok(subtree.root())
-    }
-}
-
 impl Ledger {
     /// Returns the exact bytes of an entry.
     pub fn entry(&self, seq: u64) -> Result<Option<Vec<u8>>, LedgerError> {
@@ -73,7 +32,7 @@ impl Ledger {
             return Ok(None);
         }
         let entry = self.inner.db.get_cf(family(&self.inner.db, families::ENTRIES)?, seq.to_be_bytes())?;
-        entry.map(Some).ok_or_else(|| missing(seq))
+        entry.map(Some).ok_or_else(|| missing_entry(seq))
     }
 
     /// Reads the exact bytes of a range of entries in order; the range is cut at the head.
@@ -108,7 +67,7 @@ impl Ledger {
                 }
                 _ => {
                     next = end;
-                    Err(missing(want))
+                    Err(missing_entry(want))
                 }
             })
         }))
@@ -129,30 +88,31 @@ impl Ledger {
 
     /// Returns the disclosures (RFC 9901, base64url) of an entry that are still there, sorted.
     pub fn disclosures(&self, seq: u64) -> Result<Vec<String>, LedgerError> {
-        let mut list = Vec::new();
-        if seq >= self.head().size {
-            return Ok(list);
-        }
-        let prefix = seq.to_be_bytes();
-        let family = family(&self.inner.db, families::DISCLOSURES)?;
-        let mode = IteratorMode::From(&prefix, Direction::Forward);
-        for row in self.inner.db.iterator_cf(family, mode) {
-            let (key, value) = row?;
-            let Some(digest) = key.strip_prefix(&prefix) else { break };
-            let damaged = |detail: &str| LedgerError::Damaged {
-                place: format!("disclosure of entry {seq}"),
-                detail: detail.to_owned(),
-            };
-            let digest = <[u8; 32]>::try_from(digest).map_err(|_| damaged("its key is not a digest"))?;
-            if let Some(encoded) = self.inner.sealer.open(&digest, &value)? {
-                if disclosure::raw_digest(&encoded) != digest {
-                    return Err(damaged("it does not have the digest that the entry commits to"));
-                }
-                list.push(encoded);
-            }
+        let Some(entry) = self.entry(seq)? else { return Ok(Vec::new()) };
+        let damaged = |detail: String| LedgerError::Damaged { place: format!("entry {seq}"), detail };
+        let view = EntryView::parse(&entry).map_err(|error| damaged(error.to_string()))?;
+        let body: Map<String, Value> =
+            serde_json::from_str(view.body.get()).map_err(|error| damaged(error.to_string()))?;
+        let committed = disclosure::committed(&body);
+        let list = self.hidden(seq)?.map(|hidden| hidden.members().map(|member| member.encoded()).collect());
+        let mut list: Vec<String> = list.unwrap_or_default();
+        if list.iter().any(|encoded| !committed.contains(&disclosure::digest(encoded))) {
+            return Err(damaged(
+                "a stored value does not have a digest that the entry commits to".to_owned(),
+            ));
         }
         list.sort_unstable();
         Ok(list)
+    }
+
+    /// Returns the disclosed values of an entry that are still there, as they are stored.
+    pub(super) fn hidden(&self, seq: u64) -> Result<Option<Hidden>, LedgerError> {
+        let row =
+            self.inner.db.get_pinned_cf(family(&self.inner.db, families::DISCLOSURES)?, seq.to_be_bytes())?;
+        match row {
+            Some(row) => self.inner.sealer.open(seq, &row),
+            None => Ok(None),
+        }
     }
 
     fn to_record(&self, seq: u64, entry: &[u8]) -> Result<Record, LedgerError> {
@@ -160,12 +120,10 @@ impl Ledger {
         let view = EntryView::parse(entry).map_err(|error| damaged(error.to_string()))?;
         let body: Map<String, Value> =
             serde_json::from_str(view.body.get()).map_err(|error| damaged(error.to_string()))?;
-        let disclosures = self
-            .disclosures(seq)?
-            .iter()
-            .map(|encoded| Disclosure::parse(encoded))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| damaged(error.to_string()))?;
+        let hidden = self.hidden(seq)?;
+        let disclosures = hidden.iter().flat_map(|hidden| hidden.members().map(|member| member.disclosure()));
+        let disclosures =
+            disclosures.collect::<Result<Vec<_>, _>>().map_err(|error| damaged(error.to_string()))?;
         let merged = disclosure::merge(body, &disclosures).map_err(|error| damaged(error.to_string()))?;
         let ts_ns = view.ts_ns().ok_or_else(|| damaged("it has no valid time".to_owned()))?;
         let kind = view.kind.into_owned();
@@ -181,7 +139,7 @@ impl Ledger {
 
     /// Returns the positions of a trace's events.
     pub fn trace_seqs(&self, trace: &TraceId) -> Result<Vec<u64>, LedgerError> {
-        self.seqs_with_prefix(families::BY_TRACE, &trace.0)
+        self.postings(&Tag::Trace.key(&trace.0), 0..u64::MAX, usize::MAX)
     }
 
     /// Returns the records of a trace.
@@ -213,7 +171,19 @@ impl Ledger {
 
     /// Returns the positions of every event with this id: more than one is a conflict.
     pub fn find_id(&self, id: &str) -> Result<Vec<u64>, LedgerError> {
-        self.seqs_with_prefix(families::BY_ID, &self.inner.sealer.index_digest(&[b"id", id.as_bytes()]))
+        let size = self.head().size;
+        let id = self.inner.sealer.index_digest(&[b"id", id.as_bytes()]);
+        let by_id = family(&self.inner.db, families::BY_ID)?;
+        let Some(row) = self.inner.db.get_pinned_cf(by_id, id)? else { return Ok(Vec::new()) };
+        let first: IdRow = codec::decode(families::BY_ID, &row)?;
+        let mut seqs = vec![first.seq];
+        if first.more {
+            for row in families::statements_after_first(&self.inner.db, by_id, &id) {
+                seqs.push(row?.seq);
+            }
+        }
+        seqs.retain(|seq| *seq < size);
+        Ok(seqs)
     }
 
     /// Returns the positions of entries with this `type`, in order.
@@ -222,7 +192,7 @@ impl Ledger {
     }
 
     /// Returns at most `limit` positions, in order and inside a range, of events with this text in an index. Texts
-    /// that agree in their first 200 bytes are one text to an index.
+    /// that agree in their first 200 bytes are one text to an index; words are compared in lower case.
     pub fn find(
         &self,
         index: Index,
@@ -230,19 +200,32 @@ impl Ledger {
         range: Range<u64>,
         limit: usize,
     ) -> Result<Vec<u64>, LedgerError> {
+        let text = if index == Index::Word { text.to_lowercase() } else { text.to_owned() };
+        self.postings(&index.tag().key(terms::indexed_text(&text).as_bytes()), range, limit)
+    }
+
+    /// Reads the positions of a term.
+    fn postings(&self, start: &[u8], range: Range<u64>, limit: usize) -> Result<Vec<u64>, LedgerError> {
         let end = range.end.min(self.head().size);
-        // Types are bounded when they are written and stand in their index whole.
-        let text = if matches!(index, Index::Kind) { text.to_owned() } else { prepare::indexed_text(text) };
         let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(families::text_key(&text, end));
-        let start = families::text_key(&text, range.start);
-        let family = family(&self.inner.db, index.family())?;
-        let mode = IteratorMode::From(&start, Direction::Forward);
+        options.set_iterate_upper_bound(postings::key(start, end.div_ceil(postings::BLOCK)));
+        let first = postings::key(start, range.start / postings::BLOCK);
+        let family = family(&self.inner.db, families::POSTINGS)?;
+        let mode = IteratorMode::From(&first, Direction::Forward);
         let mut seqs = Vec::new();
-        for row in self.inner.db.iterator_cf_opt(family, options, mode).take(limit) {
-            let (key, _) = row?;
-            // A longer text that starts with this one and a NUL cannot exist: texts hold no NUL.
-            seqs.extend(families::seq_of_key(&key));
+        for row in self.inner.db.iterator_cf_opt(family, options, mode) {
+            let (key, row) = row?;
+            let parsed = postings::split_key(&key).zip(Offsets::parse(&row));
+            let ((_, block), offsets) = parsed.ok_or_else(|| LedgerError::Damaged {
+                place: format!("row of `{}`", families::POSTINGS),
+                detail: "cannot be read; rebuild the indexes".to_owned(),
+            })?;
+            for seq in offsets.positions(block).filter(|seq| range.contains(seq) && *seq < end) {
+                if seqs.len() == limit {
+                    return Ok(seqs);
+                }
+                seqs.push(seq);
+            }
         }
         Ok(seqs)
     }
@@ -251,15 +234,20 @@ impl Ledger {
     pub fn index_values(&self, index: Index, limit: usize) -> Result<Vec<String>, LedgerError> {
         let size = self.head().size;
         let mut values = Vec::new();
-        let mut rows = self.inner.db.raw_iterator_cf(family(&self.inner.db, index.family())?);
-        rows.seek_to_first();
+        let mut rows = self.inner.db.raw_iterator_cf(family(&self.inner.db, families::POSTINGS)?);
+        let tag = [index.tag() as u8];
+        rows.seek(tag);
         while values.len() < limit {
-            let Some(key) = rows.key() else { break };
-            let text = key.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+            let Some((key, row)) = rows.item() else { break };
+            let Some((text, block)) = postings::split_key(key).and_then(|(start, block)| {
+                Some((start.strip_prefix(&tag)?.strip_suffix(&[0])?.to_vec(), block))
+            }) else {
+                break;
+            };
             // The first row of a text is that of its first entry.
-            let shown = families::seq_of_key(key).is_some_and(|seq| seq < size);
-            rows.seek([text.as_slice(), &[1]].concat());
-            if shown {
+            let first = Offsets::parse(row).and_then(|offsets| offsets.positions(block).next());
+            rows.seek([&tag[..], &text, &[1]].concat());
+            if first.is_some_and(|seq| seq < size) {
                 values.push(String::from_utf8_lossy(&text).into_owned());
             }
         }
@@ -272,7 +260,7 @@ impl Ledger {
         let (mut low, mut high) = (0, self.head().size);
         while low < high {
             let middle = low + (high - low) / 2;
-            let entry = self.entry(middle)?.ok_or_else(|| missing(middle))?;
+            let entry = self.entry(middle)?.ok_or_else(|| missing_entry(middle))?;
             let ts = EntryView::parse(&entry).ok().and_then(|view| view.ts_ns());
             let ts = ts.ok_or_else(|| LedgerError::Damaged {
                 place: format!("entry {middle}"),
@@ -285,19 +273,6 @@ impl Ledger {
             }
         }
         Ok(low)
-    }
-
-    fn seqs_with_prefix(&self, name: &str, prefix: &[u8; 16]) -> Result<Vec<u64>, LedgerError> {
-        let size = self.head().size;
-        let mut seqs = Vec::new();
-        for row in self.inner.db.prefix_iterator_cf(family(&self.inner.db, name)?, prefix) {
-            let (key, _) = row?;
-            if !key.starts_with(prefix) {
-                break;
-            }
-            seqs.extend(families::seq_of_key(&key).filter(|seq| *seq < size));
-        }
-        Ok(seqs)
     }
 
     /// Returns a raw body or an archive by its digest.
@@ -368,6 +343,10 @@ impl Ledger {
         let there = if level < u64::BITS { size >> level } else { 0 };
         let first = index.saturating_mul(256);
         let nodes = StoredNodes::new(&self.inner.db)?;
+        if level == 0 {
+            return nodes
+                .leaves(first.min(there), there.min(first.saturating_add(256)).saturating_sub(first));
+        }
         (first..there.min(first.saturating_add(256))).map(|index| nodes.perfect(level, index)).collect()
     }
 
@@ -375,10 +354,6 @@ impl Ledger {
         let head = self.head().size;
         if size > head { Err(LedgerError::OutOfRange { seq: size, size: head }) } else { Ok(size) }
     }
-}
-
-fn missing(seq: u64) -> LedgerError {
-    LedgerError::Damaged { place: format!("entry {seq}"), detail: "is missing".to_owned() }
 }
 
 fn checkpoint_text(size: u64, note: Vec<u8>) -> Result<String, LedgerError> {

@@ -9,15 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aes_gcm_siv::aead::{Aead as _, Payload};
 use aes_gcm_siv::{Aes256GcmSiv, KeyInit as _, Nonce};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use rocksdb::DB;
 use serde_json::{Map, Value};
 
 use super::codec::{self, DataKeyRow, DisclosureRow};
 use super::error::LedgerError;
-use super::families::{DATA_KEYS, family};
+use super::families::{DATA_KEYS, DISCLOSURES, family};
 use crate::clock::{Entropy, EntropyError};
+use crate::disclosure::Hidden;
 use crate::key::StoreSecret;
 
 /// Whose data a key protects: a keyed digest of tenant and user, else of the session, else of the trace.
@@ -32,8 +31,8 @@ const ZSTD_LEVEL: i32 = 1;
 /// Shorter values are stored as they are: building the tables costs more than it saves.
 const COMPRESS_FROM: usize = 200;
 
-/// Largest disclosure when decompressed.
-const DISCLOSURE_BYTES_MAX: usize = crate::disclosure::DISCLOSURE_BYTES_MAX;
+/// Most bytes of the values of one entry when decompressed: each of them at its limit.
+const PLAIN_BYTES_MAX: usize = 8 * crate::disclosure::DISCLOSURE_BYTES_MAX;
 
 struct DataKey {
     key: [u8; 32],
@@ -66,15 +65,6 @@ pub(super) enum SealError {
     Encrypt,
     #[error("the data key could not be read: {0}")]
     Key(String),
-}
-
-/// A disclosure ready to be stored.
-#[derive(Debug)]
-pub(super) struct Sealed {
-    /// Digest that the entry holds.
-    pub(super) digest: [u8; 32],
-    /// Row of `disclosures`.
-    pub(super) row: Vec<u8>,
 }
 
 impl Sealer {
@@ -115,38 +105,41 @@ impl Sealer {
         self.index_digest(&[b"subject", tenant.as_bytes(), kind.as_bytes(), who.as_bytes()])
     }
 
-    /// Encrypts a disclosure for a subject.
+    /// Encrypts the disclosed values of one entry for a subject; returns the row of `disclosures`.
     pub(super) fn seal(
         &self,
         subject: Subject,
-        digest: [u8; 32],
-        encoded: &str,
-    ) -> Result<Sealed, SealError> {
+        hidden: &Hidden,
+        nonce: [u8; 12],
+    ) -> Result<Vec<u8>, SealError> {
         let key = self.key_for(subject)?;
-        let mut nonce = [0; 12];
-        self.entropy.fill(&mut nonce)?;
-        // The JSON under the base64, which is shorter and packs better; a text of ours always decodes.
-        let plain = BASE64URL.decode(encoded).map_err(|_| SealError::Encrypt)?;
+        let plain = codec::encode(hidden);
         let length = u32::try_from(plain.len()).map_err(|_| SealError::Encrypt)?;
         let packed = pack(plain).map_err(|_| SealError::Encrypt)?;
-        let payload = Payload { msg: &packed, aad: &self.associated(&digest) };
+        let payload = Payload { msg: &packed, aad: &self.associated(&subject) };
         let sealed = cipher(&key).encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError::Encrypt)?;
-        Ok(Sealed { digest, row: codec::encode(&DisclosureRow { subject, nonce, length, sealed }) })
+        Ok(codec::encode(&DisclosureRow { subject, nonce, length, sealed }))
     }
 
-    /// Decrypts a row; `None` when the data key was destroyed.
-    pub(super) fn open(&self, digest: &[u8; 32], row: &[u8]) -> Result<Option<String>, LedgerError> {
-        let row: DisclosureRow = codec::decode("disclosures", row)?;
+    /// Decrypts a row; `None` when the data key was destroyed. That the values are those of the entry is for the
+    /// caller to check: the entry commits to each of them.
+    pub(super) fn open(&self, seq: u64, row: &[u8]) -> Result<Option<Hidden>, LedgerError> {
+        let row: DisclosureRow = codec::decode(DISCLOSURES, row)?;
         let Some(key) = self.stored_key(row.subject)? else { return Ok(None) };
         let damaged = || LedgerError::Damaged {
-            place: format!("disclosure {}", hex::encode(digest)),
+            place: format!("disclosed values of entry {seq}"),
             detail: "cannot be decrypted".to_owned(),
         };
-        let payload = Payload { msg: &row.sealed, aad: &self.associated(digest) };
+        let payload = Payload { msg: &row.sealed, aad: &self.associated(&row.subject) };
         let packed = cipher(&key).decrypt(&Nonce::from(row.nonce), payload).map_err(|_| damaged())?;
-        let length = usize::try_from(row.length).unwrap_or(usize::MAX).min(DISCLOSURE_BYTES_MAX);
+        let length = usize::try_from(row.length).unwrap_or(usize::MAX).min(PLAIN_BYTES_MAX);
         let plain = unpack(packed, length).map_err(|_| damaged())?;
-        Ok(Some(BASE64URL.encode(plain)))
+        codec::decode(DISCLOSURES, &plain).map(Some)
+    }
+
+    /// Reads whose data key a row is encrypted with.
+    pub(super) fn subject_of(row: &[u8]) -> Result<Subject, LedgerError> {
+        codec::decode::<DisclosureRow>(DISCLOSURES, row).map(|row| row.subject)
     }
 
     /// Returns the rows of data keys that are not known to be durable, for these subjects.

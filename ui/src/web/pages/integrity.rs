@@ -217,7 +217,7 @@ fn verified_view(verified: &Verified, shell: &Shell) -> VerifiedView {
         .take(FAILURES_MAX)
         .map(|failure| {
             let seq = failure.seq.map(|seq| seq.to_string()).unwrap_or_default();
-            (seq, failure.class.clone(), failure.detail.clone())
+            (seq, failure.class.to_string(), failure.detail.clone())
         })
         .collect();
     VerifiedView {

@@ -1,0 +1,205 @@
+//! Callers' end of the writer: one queue, whose content becomes the next group commit.
+//!
+//! Callers block while the queue is full. A caller waits for the outcome of its whole group, which wakes all of
+//! them at once: a reply to each would cost the writer one wake-up an event.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use super::error::AppendError;
+use super::prepare::PreparedBatch;
+use crate::record::Receipt;
+
+/// Most bytes and records that wait, and with that go into one group; a single batch may be larger.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+const GROUP_RECORDS_MAX: usize = 16_384;
+
+/// What became of a group: a receipt for each of its batches.
+pub(super) type Outcome<T> = Result<T, AppendError>;
+
+/// Tells everybody who waits how it ended, also when nobody got around to it.
+#[derive(Debug)]
+pub(super) struct Ticket<T>(Arc<OnceLock<Outcome<T>>>);
+
+impl<T> Ticket<T> {
+    fn new() -> Self {
+        Self(Arc::new(OnceLock::new()))
+    }
+
+    fn waiter(&self) -> Arc<OnceLock<Outcome<T>>> {
+        Arc::clone(&self.0)
+    }
+
+    /// Settles it; only the first word counts.
+    pub(super) fn settle(&self, outcome: Outcome<T>) {
+        let _ = self.0.set(outcome);
+    }
+}
+
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        self.settle(Err(stopped()));
+    }
+}
+
+fn stopped() -> AppendError {
+    AppendError::Poisoned { detail: "the writer has stopped".to_owned() }
+}
+
+/// What is taken from the queue at once.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) batches: Vec<PreparedBatch>,
+    pub(super) ticket: Ticket<Vec<Receipt>>,
+    /// Set when somebody asked for a checkpoint over everything up to here.
+    pub(super) settle: Option<Ticket<()>>,
+    bytes: usize,
+    records: usize,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { batches: Vec::new(), ticket: Ticket::new(), settle: None, bytes: 0, records: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.batches.is_empty() && self.settle.is_none()
+    }
+
+    fn has_room(&self, batch: &PreparedBatch) -> bool {
+        self.batches.is_empty()
+            || (self.bytes + batch.bytes <= GROUP_BYTES_MAX
+                && self.records + batch.records.len() <= GROUP_RECORDS_MAX)
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    group: Group,
+    closed: bool,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    work: Condvar,
+    room: Condvar,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self {
+            state: Mutex::new(State { group: Group::new(), closed: false }),
+            work: Condvar::new(),
+            room: Condvar::new(),
+        }
+    }
+
+    fn append(&self, batch: PreparedBatch) -> Result<Receipt, AppendError> {
+        let (outcome, index) = {
+            let mut state = self.lock();
+            while !state.closed && !state.group.has_room(&batch) {
+                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.closed {
+                return Err(stopped());
+            }
+            let group = &mut state.group;
+            if group.is_empty() {
+                self.work.notify_one();
+            }
+            group.bytes += batch.bytes;
+            group.records += batch.records.len();
+            group.batches.push(batch);
+            (group.ticket.waiter(), group.batches.len() - 1)
+        };
+        let receipts = outcome.wait().as_ref().map_err(Clone::clone)?;
+        receipts.get(index).cloned().ok_or_else(stopped)
+    }
+
+    fn settle(&self) -> Result<(), AppendError> {
+        let outcome = {
+            let mut state = self.lock();
+            if state.closed {
+                return Err(stopped());
+            }
+            let group = &mut state.group;
+            if group.is_empty() {
+                self.work.notify_one();
+            }
+            group.settle.get_or_insert_with(Ticket::new).waiter()
+        };
+        outcome.wait().clone()
+    }
+
+    /// Takes everything that waits; waits for something. `None` when the queue is closed and empty.
+    pub(super) fn take(&self) -> Option<Group> {
+        let mut state = self.lock();
+        while state.group.is_empty() {
+            if state.closed {
+                return None;
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let group = std::mem::replace(&mut state.group, Group::new());
+        self.room.notify_all();
+        Some(group)
+    }
+
+    /// Lets nothing more in.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_all();
+        self.room.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No statement above leaves the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes the queue when the thread that empties it ends, however it ends: nobody must wait for it in vain.
+pub(super) struct CloseOnDrop(pub(super) Arc<Queue>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+        // What still waits is told by its ticket.
+        drop(self.0.take());
+    }
+}
+
+/// The writer as its callers see it.
+#[derive(Debug)]
+pub(super) struct WriterHandle {
+    queue: Arc<Queue>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl WriterHandle {
+    pub(super) const fn new(queue: Arc<Queue>, threads: Vec<JoinHandle<()>>) -> Self {
+        Self { queue, threads }
+    }
+
+    /// Appends; returns when the batch is durable. Blocks while the queue is full.
+    pub(super) fn append(&self, batch: PreparedBatch) -> Result<Receipt, AppendError> {
+        self.queue.append(batch)
+    }
+
+    /// Signs a checkpoint over everything appended so far.
+    pub(super) fn settle(&self) -> Result<(), AppendError> {
+        self.queue.settle()
+    }
+}
+
+impl Drop for WriterHandle {
+    fn drop(&mut self) {
+        // Closing the queue lets the threads write what waits, settle and end.
+        self.queue.close();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What stands beside the log, against the log, on all cores: the disclosed values of every entry, and the index rows
+//! that the entries give.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+
+use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
+use serde_json::{Map, Value};
+
+use super::entries::SEGMENT;
+use super::indexes::{Expected, IndexCheck};
+use super::{Class, Report, VerifyFailure};
+use crate::disclosure::{self, Hidden};
+use crate::entry::EntryView;
+use crate::store::Ledger;
+use crate::store::error::LedgerError;
+use crate::store::families::{self, family};
+use crate::store::postings::OpenBlock;
+use crate::store::prepare::StatementBytes;
+use crate::store::seal::Sealer;
+use crate::store::terms::Terms;
+
+/// Checks the first `size` entries.
+pub(super) fn check(
+    ledger: &Ledger,
+    size: u64,
+    threads: usize,
+    report: &mut Report,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), LedgerError> {
+    let inner = &ledger.inner;
+    let check = IndexCheck::new(&inner.sealer)?;
+    let next = AtomicU64::new(0);
+    let (results, finished) = channel();
+    let mut expected = Expected::default();
+    let (mut readable, mut done) = (true, 0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            let (results, next, check) = (results.clone(), &next, &check);
+            scope.spawn(move || {
+                loop {
+                    let first = next.fetch_add(1, Ordering::Relaxed).saturating_mul(SEGMENT);
+                    let end = size.min(first.saturating_add(SEGMENT));
+                    if first >= size
+                        || results.send(Part::check(&inner.db, &inner.sealer, check, first, end)).is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(results);
+        for part in finished {
+            let part = part?;
+            report.disclosures += part.disclosures;
+            report.withheld += part.withheld;
+            readable &= part.readable;
+            done += part.entries;
+            expected.add(part.expected);
+            for failure in part.failures {
+                report.failure(failure);
+            }
+            progress(done);
+        }
+        Ok::<(), LedgerError>(())
+    })?;
+    check_strays(&inner.db, report)?;
+    // An entry that cannot be read gives no rows; that it cannot is in the report already.
+    if readable && done == size {
+        check.finish(expected, &inner.db, size, report)?;
+    }
+    Ok(())
+}
+
+/// Looks for rows that belong to no position: those of entries that do not commit to them are found with the entries.
+fn check_strays(db: &DB, report: &mut Report) -> Result<(), LedgerError> {
+    let mut rows = db.raw_iterator_cf(family(db, families::DISCLOSURES)?);
+    rows.seek_to_first();
+    while let Some(key) = rows.key() {
+        if key.len() != size_of::<u64>() {
+            report.fail(None, Class::Disclosure, "a key is not a position");
+        }
+        rows.next();
+    }
+    if let Err(error) = rows.status() {
+        report.fail(None, Class::Disclosure, error.to_string());
+    }
+    Ok(())
+}
+
+/// What one segment gives.
+struct Part {
+    entries: u64,
+    disclosures: u64,
+    withheld: u64,
+    readable: bool,
+    expected: Expected,
+    failures: Vec<VerifyFailure>,
+}
+
+impl Part {
+    fn check(
+        db: &DB,
+        sealer: &Sealer,
+        check: &IndexCheck,
+        first: u64,
+        end: u64,
+    ) -> Result<Self, LedgerError> {
+        let mut part = Self {
+            entries: 0,
+            disclosures: 0,
+            withheld: 0,
+            readable: true,
+            expected: Expected::default(),
+            failures: Vec::new(),
+        };
+        let mut values = values_of(db, first, end)?;
+        let mut open = OpenBlock::starting_at(first);
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(end.to_be_bytes());
+        options.fill_cache(false);
+        let mode = IteratorMode::From(&first.to_be_bytes()[..], Direction::Forward);
+        for row in db.iterator_cf_opt(family(db, families::ENTRIES)?, options, mode) {
+            let Ok((key, entry)) = row else { break };
+            let Some(seq) = families::seq_of_key(&key) else { break };
+            part.entries += 1;
+            let row = values.remove(&seq);
+            if let Some(terms) = part.entry(sealer, check, seq, &entry, row.as_deref()) {
+                open.add(seq, &terms, |key, row| check.expect_posting(&mut part.expected, &key, &row));
+            } else {
+                part.readable = false;
+            }
+        }
+        open.flush(|key, row| check.expect_posting(&mut part.expected, &key, &row));
+        Ok(part)
+    }
+
+    /// Checks the disclosed values of an entry and adds up its index rows; `None` when it cannot be read.
+    fn entry(
+        &mut self,
+        sealer: &Sealer,
+        check: &IndexCheck,
+        seq: u64,
+        entry: &[u8],
+        row: Option<&[u8]>,
+    ) -> Option<Terms> {
+        let view = EntryView::parse(entry).ok()?;
+        let body: Map<String, Value> = match serde_json::from_str(view.body.get()) {
+            Ok(body) => body,
+            Err(error) => {
+                self.fail(seq, Class::Entry, format!("its body cannot be read: {error}"));
+                return None;
+            }
+        };
+        let committed = disclosure::committed(&body);
+        let hidden = row.and_then(|row| self.hidden(sealer, seq, row, &committed));
+        let there = hidden.as_ref().map_or(0, |hidden| hidden.members.len() as u64);
+        self.withheld += (committed.len() as u64).saturating_sub(there);
+        if let Some(id) = body.get("id").and_then(Value::as_str) {
+            let id = sealer.index_digest(&[b"id", id.as_bytes()]);
+            // With a value gone nobody can say what the digest of the content was.
+            let content = (there == committed.len() as u64)
+                .then(|| StatementBytes::of(&body).ok())
+                .flatten()
+                .map(|statement| {
+                    statement.content(&view.kind, hidden.as_ref().unwrap_or(&Hidden::default()), sealer)
+                });
+            check.expect_id(&mut self.expected, &id, seq, content);
+        }
+        let subject = row.and_then(|row| Sealer::subject_of(row).ok());
+        Some(Terms::of(&view.kind, &body, subject))
+    }
+
+    /// Opens the disclosed values of an entry and checks each against what the entry commits to.
+    fn hidden(&mut self, sealer: &Sealer, seq: u64, row: &[u8], committed: &[String]) -> Option<Hidden> {
+        let hidden = match sealer.open(seq, row) {
+            Ok(hidden) => hidden?,
+            Err(error) => {
+                self.disclosures += 1;
+                self.fail(seq, Class::Disclosure, error.to_string());
+                return None;
+            }
+        };
+        for member in hidden.members() {
+            self.disclosures += 1;
+            if !committed.contains(&disclosure::digest(&member.encoded())) {
+                let detail = format!(
+                    "the value of `{}` is not the one that the entry commits to",
+                    member.place.pointer()
+                );
+                self.fail(seq, Class::Disclosure, detail);
+            }
+        }
+        Some(hidden)
+    }
+
+    fn fail(&mut self, seq: u64, class: Class, detail: String) {
+        self.failures.push(VerifyFailure { seq: Some(seq), class, detail });
+    }
+}
+
+/// Reads the rows of disclosed values of a segment.
+fn values_of(db: &DB, first: u64, end: u64) -> Result<BTreeMap<u64, Box<[u8]>>, LedgerError> {
+    let mut options = ReadOptions::default();
+    options.set_iterate_upper_bound(end.to_be_bytes());
+    options.fill_cache(false);
+    let mode = IteratorMode::From(&first.to_be_bytes()[..], Direction::Forward);
+    let mut rows = BTreeMap::new();
+    for row in db.iterator_cf_opt(family(db, families::DISCLOSURES)?, options, mode) {
+        let (key, row) = row?;
+        if let Ok(seq) = <[u8; 8]>::try_from(&*key) {
+            rows.insert(u64::from_be_bytes(seq), row);
+        }
+    }
+    Ok(rows)
+}
