@@ -5,7 +5,7 @@
 //! - [`event`]: the event model. One [`event::Event`] is what one source said about one action, once.
 //! - [`Ledger`]: RocksDB underneath; group-committed, durable before acknowledged, checked against a lock file
 //!   that lives elsewhere.
-//! - [`merkle`], [`note`], [`chain`], [`disclosure`]: the formats, as pure functions over bytes, which a verifier
+//! - [`merkle`], [`note`], [`tile`], [`chain`], [`disclosure`]: the formats, as pure functions over bytes, which a verifier
 //!   uses without any database.
 //! - [`ingest`]: pure mappers from wire formats to events.
 //! - [`action`]: the fold from events to actions.
@@ -33,6 +33,7 @@ pub mod note;
 pub mod record;
 mod store;
 pub mod text;
+pub mod tile;
 
 pub use record::{Batch, NewRecord, Receipt, Record};
 pub use store::{

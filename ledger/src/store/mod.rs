@@ -16,6 +16,7 @@ mod read;
 mod seal;
 mod sequence;
 mod terms;
+mod tiles;
 mod tree;
 mod verify;
 

@@ -1,5 +1,8 @@
 //! `verdict export`.
 
+mod log;
+mod mirror;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +39,15 @@ Examples:
   verdict export events > events.ndjson
   verdict export events --range 100..200 --entries      the exact bytes that are hashed, one entry a line")]
     Events(EventArgs),
+    /// Write the whole log as static files that other people's tools verify and mirror
+    #[command(after_help = "\
+Examples:
+  verdict export log --out /srv/log           tile/... and checkpoint (c2sp.org/tlog-tiles)
+  verdict export log --out /srv/log           again: only what is new since
+  python3 reader.py /srv/log auditor.keys     ledger/docs/reader.py verifies it, in 100 lines
+
+Works while the ledger is served. The files hold what `verdict serve` answers at the same addresses.")]
+    Log(log::LogArgs),
 }
 
 /// Arguments of `evidence`.
@@ -71,6 +83,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError>
     match command {
         Command::Evidence(args) => export_evidence(args, context),
         Command::Events(args) => export_events(&args, context),
+        Command::Log(args) => log::run(&args, context),
     }
 }
 

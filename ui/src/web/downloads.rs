@@ -1,4 +1,4 @@
-//! Bytes to take away: entries, proofs, raw bodies and the checkpoint.
+//! Bytes to take away: entries, proofs and raw bodies.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -78,13 +78,4 @@ pub(crate) async fn body(
     })
     .await?;
     attachment(&format!("body-{}.bin", digest.to_hex().get(..16).unwrap_or_default()), BYTES, bytes)
-}
-
-/// `GET /checkpoint`: the newest checkpoint, a C2SP signed note.
-pub(crate) async fn checkpoint(State(state): State<AppState>) -> Result<Response, PageError> {
-    let note = blocking::run(move || {
-        state.ledger().checkpoint()?.ok_or_else(|| PageError::not_found("checkpoint", "newest"))
-    })
-    .await?;
-    Ok(([(header::CONTENT_TYPE, TEXT)], note).into_response())
 }

@@ -14,6 +14,7 @@ mod request;
 mod routes;
 mod server;
 mod state;
+mod tlog;
 mod view;
 
 pub use routes::app;

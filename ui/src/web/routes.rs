@@ -9,7 +9,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::PageError;
 use super::middleware::{headers, host, limits, log, origin};
-use super::{AppState, api, assets, downloads, ingest, pages};
+use super::{AppState, api, assets, downloads, ingest, pages, tlog};
 
 /// Builds the router.
 pub fn app(state: AppState) -> Router {
@@ -25,7 +25,8 @@ pub fn app(state: AppState) -> Router {
         .route("/policies", get(pages::policies::show))
         .route("/about", get(pages::about::show))
         .route("/theme", get(pages::theme::choose))
-        .route("/checkpoint", get(downloads::checkpoint))
+        .route("/checkpoint", get(tlog::checkpoint))
+        .route("/tile/{*name}", get(tlog::tile))
         .route("/static/{name}", get(assets::serve))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))

@@ -5,7 +5,7 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 15] = [
         &[],
         &["init"],
         &["ingest"],
@@ -19,6 +19,7 @@ fn help_of_every_command() {
         &["trace", "graph"],
         &["export", "evidence"],
         &["export", "events"],
+        &["export", "log"],
         &["keys", "show"],
     ];
     let mut all = String::new();
