@@ -37,6 +37,6 @@ pub mod tile;
 
 pub use record::{Batch, NewRecord, Receipt, Record};
 pub use store::{
-    AppendError, Class, Depth, Head, Index, InitOptions, Ledger, LedgerError, OpenOptions, Report, Rows,
-    TraceRef, VerifyFailure, VerifyOptions,
+    AppendError, Class, Depth, Head, Index, InitOptions, Ledger, LedgerError, Matches, OpenOptions, Order,
+    Query, QueryError, Reads, Rebuilt, Report, Rows, TraceRef, User, VerifyFailure, VerifyOptions,
 };

@@ -28,6 +28,7 @@ Examples:
   verdict replay diff --from shop@1 --to shop@2           what would have been decided otherwise?
   verdict export evidence --trace ID --out e.zip  a signed bundle for an auditor
   verdict verify e.zip --key auditor.keys         check it, without the ledger
+  verdict find --effect block --since 24h         what was refused since yesterday?
   verdict serve                                   web interface and OTLP/HTTP on 127.0.0.1:7878
 
 Exit codes: 0 clean; 1 finding (tampering, gate fired, tests failed); 2 usage or unusable input;
@@ -115,6 +116,8 @@ pub(crate) enum Command {
     Serve(cmd::serve::Args),
     /// Check the ledger, an evidence bundle or a checkpoint
     Verify(cmd::verify::Args),
+    /// Make indexes and tree hashes again from the entries
+    Rebuild(cmd::rebuild::Args),
     /// Signed statements of the log about itself
     #[command(subcommand)]
     Checkpoint(cmd::checkpoint::Command),
@@ -127,6 +130,8 @@ pub(crate) enum Command {
     /// Recorded traces
     #[command(subcommand)]
     Trace(cmd::trace::Command),
+    /// Find entries by agent, tool, effect, rule, user, words, time
+    Find(Box<cmd::find::Args>),
     /// Count what is in the ledger
     Stats(cmd::stats::Args),
     /// Take evidence or events out of the ledger
@@ -175,7 +180,8 @@ impl Context {
         })
     }
 
-    fn options(&self) -> OpenOptions {
+    /// How a ledger is opened.
+    pub(crate) fn options(&self) -> OpenOptions {
         OpenOptions { lock: self.lock.clone(), ..OpenOptions::default() }
     }
 }
@@ -231,7 +237,8 @@ impl EntryRange {
     }
 }
 
-fn parse_range(text: &str) -> Result<EntryRange, String> {
+/// Reads `A..B`.
+pub(crate) fn parse_range(text: &str) -> Result<EntryRange, String> {
     let bound = |part: &str| match part {
         "" => Ok(None),
         number => number.parse().map(Some).map_err(|_| format!("`{number}` is not a position")),

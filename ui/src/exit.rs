@@ -197,16 +197,26 @@ impl From<LedgerError> for CliError {
             LedgerError::Newer { .. } => {
                 Self::of(Kind::Unusable, &error).hint("use a newer version of verdict")
             }
+            LedgerError::Rows { found, known } if found < known => Self::of(Kind::Unusable, &error)
+                .hint("run `verdict rebuild`: it makes the rows again from the entries"),
+            LedgerError::Rows { .. } => Self::of(Kind::Unusable, &error).hint("use a newer version of verdict"),
+            LedgerError::Reopen => Self::of(Kind::Environment, &error).hint("run the command again"),
+            LedgerError::Rebuilding => Self::of(Kind::Environment, &error)
+                .hint("wait until `verdict rebuild` is done, or run it again if it was cut short: it starts over"),
             LedgerError::OutOfRange { .. } => Self::of(Kind::Unusable, &error),
             LedgerError::Busy { .. } => Self::of(Kind::Environment, &error)
                 .hint("a ledger has one writer, and `verdict serve` is one for as long as it runs")
                 .hint(
-                    "what only reads works meanwhile: stats, trace, replay, verify, export events, keys show",
+                    "what only reads works meanwhile: find, stats, trace, replay, verify, export events, keys show",
                 ),
             LedgerError::LockMissing { .. } => Self::of(Kind::Untrusted, &error)
                 .hint("restore the lock file, or name where it is now with --lock PATH"),
             _ if error.is_untrusted() => Self::of(Kind::Untrusted, &error)
                 .hint("do not append to it; compare it with a backup and with checkpoints that others keep"),
+            LedgerError::Damaged { place, .. } if place.starts_with("tree hash") || place.starts_with("row of `ix_") => {
+                Self::of(Kind::Untrusted, &error)
+                    .hint("what is damaged can be made again from the entries: run `verdict rebuild`, then `verdict verify`")
+            }
             LedgerError::Damaged { .. } => Self::of(Kind::Untrusted, &error)
                 .hint("run `verdict verify` to find every damaged place, then restore from a backup"),
             LedgerError::Database(cause) => {

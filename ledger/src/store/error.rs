@@ -56,6 +56,14 @@ pub enum LedgerError {
         /// Version known.
         known: u32,
     },
+    /// The indexes are being made again, or were when something stopped it.
+    #[error("the ledger's indexes are being rebuilt, or a rebuild was cut short")]
+    Rebuilding,
+    /// A reader cannot follow the writer to where it is now; what it has seen it still has.
+    #[error(
+        "this reader cannot follow the writer, which deleted files since or rebuilt the indexes; open the ledger again"
+    )]
+    Reopen,
     /// Another process writes the ledger.
     #[error("{} is being written by another process", path.display())]
     Busy {

@@ -34,6 +34,9 @@ pub(super) const META: &str = "meta";
 const ALL: [&str; 11] =
     [ENTRIES, TILES, DISCLOSURES, DATA_KEYS, BLOBS, CHECKPOINTS, BY_ID, POSTINGS, TRACES, TRACE_STARTS, META];
 
+/// What follows from entries and disclosed values, and is made again by a rebuild.
+pub(super) const DERIVED: [&str; 5] = [TILES, BY_ID, POSTINGS, TRACES, TRACE_STARTS];
+
 /// Options of the database as a whole.
 pub(super) fn db_options() -> Options {
     let mut options = Options::default();
@@ -57,6 +60,14 @@ pub(super) fn descriptors() -> Vec<ColumnFamilyDescriptor> {
     let mut list = vec![ColumnFamilyDescriptor::new("default", Options::default())];
     list.extend(ALL.iter().map(|name| ColumnFamilyDescriptor::new(*name, family_options(name, &cache))));
     list
+}
+
+/// Throws the rows of a family away by making it anew.
+pub(super) fn recreate(db: &mut DB, name: &str) -> Result<(), LedgerError> {
+    if db.cf_handle(name).is_some() {
+        db.drop_cf(name)?;
+    }
+    Ok(db.create_cf(name, &family_options(name, &Cache::new_lru_cache(8 << 20)))?)
 }
 
 fn family_options(name: &str, cache: &Cache) -> Options {

@@ -11,8 +11,12 @@ mod lock;
 mod open;
 mod postings;
 mod prepare;
+mod query;
 mod queue;
 mod read;
+#[cfg(test)]
+mod readers;
+mod rebuild;
 mod seal;
 mod sequence;
 mod terms;
@@ -26,7 +30,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rocksdb::DB;
 
 pub use error::{AppendError, LedgerError};
+pub use query::{Matches, Order, Query, QueryError, Reads, User};
 pub use read::Rows;
+pub use rebuild::Rebuilt;
 pub use verify::{Class, Depth, Report, VerifyFailure, VerifyOptions};
 
 use crate::chain::Link;
@@ -177,7 +183,18 @@ impl Ledger {
         open::open_to_inspect(dir, options)
     }
 
-    /// Lets a reader see what was acknowledged since it was opened; a writer always does.
+    /// Makes everything again that follows from entries and disclosed values: indexes, tree hashes. The ledger must be
+    /// open nowhere else. `progress` is told (done, all).
+    pub fn rebuild(
+        dir: &Path,
+        options: &OpenOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Rebuilt, LedgerError> {
+        rebuild::rebuild(dir, options, progress)
+    }
+
+    /// Lets a reader see what was acknowledged since it was opened; a writer always does. After
+    /// [`LedgerError::Reopen`] the reader stays at its position, and another one has to be opened to see more.
     pub fn refresh(&self) -> Result<(), LedgerError> {
         if self.inner.writer.is_some() {
             return Ok(());

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use rocksdb::{DB, ErrorKind, WriteOptions};
 use serde_json::{Map, Value};
@@ -16,6 +17,7 @@ use super::families::{self, META, family};
 use super::layout::{FORMAT, Layout, Settings};
 use super::lock::{LockFile, LockState};
 use super::postings::{self, OpenBlock};
+use super::rebuild;
 use super::seal::Sealer;
 use super::sequence::Sequencer;
 use super::terms::Terms;
@@ -38,6 +40,9 @@ const ORIGIN_BYTES_MAX: usize = 512;
 
 /// How often a reader catches up with a writer before it believes that something is missing.
 const CATCH_UPS: usize = 5;
+
+/// How often a reader tries again that files are deleted before it opened them, waiting a millisecond longer each time.
+const ATTEMPTS: u64 = 20;
 
 /// How many names are tried for the working directory of a reader.
 const NAMES_TRIED: usize = 16;
@@ -133,12 +138,46 @@ pub(super) fn open_writer(
 }
 
 pub(super) fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Ledger, LedgerError> {
-    open_secondary(dir, options, &mut |error| Err(error))
+    opened(|| open_secondary(dir, options, &mut |error| Err(error)))
+}
+
+/// Opens a secondary instance, again when files that it was about to open are gone, a bounded number of times.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another process deletes the files, and nothing tells when it is done"
+)]
+fn opened(open: impl Fn() -> Result<Ledger, LedgerError>) -> Result<Ledger, LedgerError> {
+    let passing = |error: &LedgerError| match error {
+        LedgerError::Reopen => true,
+        LedgerError::Database(cause) => is_gone(cause),
+        _ => false,
+    };
+    let mut seen = open();
+    for tried in 1..ATTEMPTS {
+        if !seen.as_ref().is_err_and(passing) {
+            break;
+        }
+        // A compaction in progress is over in a moment, or deletes the next file.
+        std::thread::sleep(Duration::from_millis(tried));
+        seen = open();
+    }
+    seen
+}
+
+/// Tells whether a file was deleted between a look at the list of files and at the file: the writer deletes what it has
+/// compacted. Files that a reader has open stay readable for it.
+fn is_gone(cause: &rocksdb::Error) -> bool {
+    matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::TryAgain)
+        || cause.to_string().contains("No such file")
 }
 
 /// Opens a ledger that contradicts its lock or itself, so that a verification can say where; what speaks against it is
 /// kept and starts each report.
 pub(super) fn open_to_inspect(dir: &Path, options: &OpenOptions) -> Result<Ledger, LedgerError> {
+    opened(|| inspect(dir, options))
+}
+
+fn inspect(dir: &Path, options: &OpenOptions) -> Result<Ledger, LedgerError> {
     let mut doubts = Vec::new();
     let mut ledger = open_secondary(dir, options, &mut |error| match error {
         // Nothing can be looked at without the files themselves.
@@ -182,6 +221,7 @@ fn open_secondary(
     let db = Arc::new(db);
     let parts = Parts { layout, settings, lock_path, lock_state };
     parts.check_lock().or_else(&mut *doubt)?;
+    rebuild::check_finished(&db)?;
     // First, because the checkpoint in the lock is verified with the key in the settings; and again, because the
     // first look at a database that is being written may come before its first entry.
     parts.check_genesis(&db, 0).or_else(&mut *doubt)?;
@@ -233,7 +273,7 @@ pub(super) fn catch_up(ledger: &Ledger) -> Result<Head, LedgerError> {
     if lock_state.acked < before.size {
         return Err(LedgerError::RolledBack { have: lock_state.acked, want: before.size });
     }
-    inner.db.try_catch_up_with_primary()?;
+    follow(&inner.db)?;
     let head = caught_up(&inner.db, &inner.lock_path, &lock_state, &inner.verifier_key)?;
     let got = merkle::root_at(&StoredNodes::new(&inner.db)?, before.size)?;
     if got != before.root {
@@ -252,35 +292,52 @@ fn caught_up(db: &DB, path: &Path, lock: &LockState, verifier_key: &str) -> Resu
         if seen.is_ok() {
             break;
         }
-        db.try_catch_up_with_primary()?;
+        follow(db)?;
+        rebuild::check_finished(db)?;
         seen = look();
     }
     seen
 }
 
+/// Brings a secondary instance up to the writer. One that meets a table that is gone stays where it is and fails at the
+/// same place each time, and a rebuild makes families anew, of which an instance that is open does not learn: either
+/// way only another instance can follow.
+fn follow(db: &DB) -> Result<(), LedgerError> {
+    db.try_catch_up_with_primary().map_err(|error| {
+        if is_gone(&error) || error.to_string().contains("unknown column family") {
+            return LedgerError::Reopen;
+        }
+        error.into()
+    })
+}
+
 /// Checks that the rows are of the version that this program reads: it would misread any other.
 fn check_rows(db: &DB) -> Result<(), LedgerError> {
+    match rows_version(db)? {
+        ROWS_VERSION => Ok(()),
+        found => Err(LedgerError::Rows { found, known: ROWS_VERSION }),
+    }
+}
+
+/// Reads which version the rows have.
+pub(super) fn rows_version(db: &DB) -> Result<u32, LedgerError> {
     let row = db.get_pinned_cf(family(db, META)?, b"rows")?;
     let found = row.and_then(|row| <[u8; 4]>::try_from(&*row).ok()).map(u32::from_be_bytes);
-    match found {
-        Some(ROWS_VERSION) => Ok(()),
-        Some(found) => Err(LedgerError::Rows { found, known: ROWS_VERSION }),
-        None => Err(LedgerError::Damaged {
-            place: "database".to_owned(),
-            detail: "it does not say which version its rows have".to_owned(),
-        }),
-    }
+    found.ok_or_else(|| LedgerError::Damaged {
+        place: "database".to_owned(),
+        detail: "it does not say which version its rows have".to_owned(),
+    })
 }
 
 fn absolute(path: Option<PathBuf>) -> Option<PathBuf> {
     path.map(|path| std::path::absolute(&path).unwrap_or(path))
 }
 
-fn lock_path(layout: &Layout, settings: &Settings, options: &OpenOptions) -> PathBuf {
+pub(super) fn lock_path(layout: &Layout, settings: &Settings, options: &OpenOptions) -> PathBuf {
     absolute(options.lock.clone()).or_else(|| settings.lock.clone()).unwrap_or_else(|| layout.default_lock())
 }
 
-fn open_error(error: rocksdb::Error, layout: &Layout) -> LedgerError {
+pub(super) fn open_error(error: rocksdb::Error, layout: &Layout) -> LedgerError {
     let text = error.to_string();
     if text.contains("LOCK")
         && (text.contains("lock hold") || text.contains("Resource temporarily unavailable"))
@@ -294,7 +351,7 @@ fn open_error(error: rocksdb::Error, layout: &Layout) -> LedgerError {
 }
 
 /// Counts the stored entries, which may be more than were acknowledged.
-fn stored_size(db: &DB) -> Result<u64, LedgerError> {
+pub(super) fn stored_size(db: &DB) -> Result<u64, LedgerError> {
     let mut iterator = db.raw_iterator_cf(family(db, families::ENTRIES)?);
     iterator.seek_to_last();
     iterator.status()?;
@@ -346,16 +403,16 @@ fn acknowledged(
     Ok(Head { size: lock.acked, root: got })
 }
 
-struct Parts {
-    layout: Layout,
-    settings: Settings,
-    lock_path: PathBuf,
-    lock_state: LockState,
+pub(super) struct Parts {
+    pub(super) layout: Layout,
+    pub(super) settings: Settings,
+    pub(super) lock_path: PathBuf,
+    pub(super) lock_state: LockState,
 }
 
 impl Parts {
     /// Checks that the lock is this ledger's.
-    fn check_lock(&self) -> Result<(), LedgerError> {
+    pub(super) fn check_lock(&self) -> Result<(), LedgerError> {
         let ours =
             self.lock_state.origin == self.settings.origin && self.lock_state.uuid == self.settings.uuid;
         if ours {
@@ -367,12 +424,12 @@ impl Parts {
         })
     }
 
-    fn genesis(&self) -> Result<Link, LedgerError> {
+    pub(super) fn genesis(&self) -> Result<Link, LedgerError> {
         genesis_link(&self.settings, &self.layout)
     }
 
     /// Checks that the settings are those that the first of `size` entries commits to.
-    fn check_genesis(&self, db: &DB, size: u64) -> Result<(), LedgerError> {
+    pub(super) fn check_genesis(&self, db: &DB, size: u64) -> Result<(), LedgerError> {
         let damaged = |detail: String| LedgerError::Damaged { place: "entry 0".to_owned(), detail };
         let Some(entry) = db.get_pinned_cf(family(db, families::ENTRIES)?, 0u64.to_be_bytes())? else {
             return if size == 0 { Ok(()) } else { Err(damaged("is missing".to_owned())) };
@@ -410,6 +467,8 @@ impl Parts {
             });
         }
         let genesis = self.genesis()?;
+        // Before anything that is made from the entries is read.
+        rebuild::check_finished(&db)?;
         let stored = stored_size(&db)?;
         self.check_genesis(&db, stored)?;
         acknowledged(&db, &self.lock_path, &self.lock_state, &self.settings.verifier_key, stored)?;
@@ -523,7 +582,7 @@ impl Parts {
                         Ok(stored) if stored == *hash => {}
                         Ok(_) => {
                             wrong =
-                                Some(damaged(format!("tree hash {index} of level {level} is not its own")))
+                                Some(damaged(format!("tree hash {index} of level {level} is not its own")));
                         }
                         Err(error) => wrong = Some(error),
                     }

@@ -105,6 +105,11 @@ impl Sealer {
         self.index_digest(&[b"subject", tenant.as_bytes(), kind.as_bytes(), who.as_bytes()])
     }
 
+    /// Finds the subject of what a user of a tenant said or was said to be.
+    pub(super) fn user(&self, tenant: &str, user: &str) -> Subject {
+        self.index_digest(&[b"subject", tenant.as_bytes(), b"user", user.as_bytes()])
+    }
+
     /// Encrypts the disclosed values of one entry for a subject; returns the row of `disclosures`.
     pub(super) fn seal(
         &self,

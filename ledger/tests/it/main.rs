@@ -1,6 +1,7 @@
 //! Integration tests of the ledger, in one binary: RocksDB is linked once.
 
 mod ingest;
+mod query;
 mod store;
 mod tamper;
 mod workspace;

@@ -12,7 +12,7 @@ use verdict_exporters::evidence::{self, ExportOptions, Withhold};
 use verdict_ledger::disclosure;
 use verdict_ledger::event::Source;
 use verdict_ledger::note::VerifierKey;
-use verdict_ledger::{Batch, Ledger, Record};
+use verdict_ledger::{Batch, Ledger, Record, Rows};
 
 use super::{entries, files};
 use crate::cli::{Attribution, Context, Selection};
@@ -174,32 +174,37 @@ fn export_events(args: &EventArgs, context: &Context) -> Result<Exit, CliError> 
     let ledger = context.reader()?;
     let size = ledger.head().size;
     let range = args.selection.range.unwrap_or_default().within(size)?;
-    let of_trace: Option<BTreeSet<u64>> = match &args.selection.trace {
+    // Of one trace only what the index names is read.
+    let of_trace: Option<Vec<u64>> = match &args.selection.trace {
         Some(trace) => {
-            let seqs: BTreeSet<u64> = ledger.trace_seqs(trace)?.into_iter().collect();
+            let seqs = ledger.trace_seqs(trace)?;
             if seqs.is_empty() {
                 return Err(CliError::unusable(format!("the ledger has no event of trace {trace}"))
                     .hint("`verdict trace list` shows the traces that are there"));
             }
-            Some(seqs)
+            Some(seqs.into_iter().filter(|seq| range.contains(seq)).collect())
         }
         None => None,
     };
-    let wanted = |seq: u64| of_trace.as_ref().is_none_or(|seqs| seqs.contains(&seq));
     let mut sink = Sink { out: args.out.as_deref(), held: Vec::new(), context };
     let mut other = 0u64;
     if args.entries {
-        for entry in ledger.entries(range) {
-            let (seq, bytes) = entry?;
-            if wanted(seq) {
-                sink.line(&bytes)?;
-            }
+        let entries: Rows<'_, Vec<u8>> = match of_trace {
+            Some(seqs) => Box::new(seqs.into_iter().filter_map(|seq| ledger.entry(seq).transpose())),
+            None => Box::new(ledger.entries(range).map(|row| row.map(|(_, bytes)| bytes))),
+        };
+        for entry in entries {
+            sink.line(&entry?)?;
         }
     } else {
-        for record in ledger.records(range) {
-            let record: Record = record?;
+        let records: Rows<'_, Record> = match of_trace {
+            Some(seqs) => Box::new(seqs.into_iter().filter_map(|seq| ledger.record(seq).transpose())),
+            None => ledger.records(range),
+        };
+        for record in records {
+            let record = record?;
             match &record.event {
-                Some(event) if wanted(record.seq) => {
+                Some(event) => {
                     // What the receiver wrote about the sender belongs to this ledger; the next one writes its own.
                     let mut event = event.clone();
                     event.source = Source { lost: event.source.lost, ..Source::default() };
@@ -208,7 +213,6 @@ fn export_events(args: &EventArgs, context: &Context) -> Result<Exit, CliError> 
                     })?;
                     sink.line(&line)?;
                 }
-                Some(_) => {}
                 None => other += 1,
             }
         }

@@ -4,10 +4,12 @@ pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod export;
 pub(crate) mod files;
+pub(crate) mod find;
 pub(crate) mod ingest;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod policy;
+pub(crate) mod rebuild;
 pub(crate) mod replay;
 pub(crate) mod serve;
 pub(crate) mod stats;
@@ -31,8 +33,10 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError>
         Command::Verify(args) => verify::run(&args, context),
         Command::Checkpoint(command) => checkpoint::run(&command, context),
         Command::Policy(command) => policy::run(command, context),
+        Command::Rebuild(args) => rebuild::run(&args, context),
         Command::Replay(command) => replay::run(command, context),
         Command::Trace(command) => trace::run(&command, context),
+        Command::Find(args) => find::run(&args, context),
         Command::Stats(_) => stats::run(context),
         Command::Export(command) => export::run(command, context),
         Command::Keys(command) => keys::run(&command, context),

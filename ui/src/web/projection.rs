@@ -72,6 +72,11 @@ impl<'a> Projection<'a> {
         Ok(Self { ledger, at, settled_before_ns, events_max: state.limits().trace_events_max, whole })
     }
 
+    /// Tells whether the whole log is folded.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.whole.is_some()
+    }
+
     /// Returns the position.
     pub(crate) const fn position(&self) -> u64 {
         self.at

@@ -5,7 +5,7 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 17] = [
         &[],
         &["init"],
         &["ingest"],
@@ -17,6 +17,8 @@ fn help_of_every_command() {
         &["replay", "run"],
         &["replay", "diff"],
         &["trace", "graph"],
+        &["find"],
+        &["rebuild"],
         &["export", "evidence"],
         &["export", "events"],
         &["export", "log"],

@@ -3,12 +3,14 @@
 mod browser;
 mod cli;
 mod cli_bad_input;
+mod cli_find;
 mod cli_help;
 mod cli_support;
 mod export_log;
 mod interop;
 mod interop_python;
 mod markup;
+mod readers;
 mod served;
 mod site;
 mod web_downloads;

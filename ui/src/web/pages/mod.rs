@@ -1,6 +1,7 @@
 //! The pages: one file each, one struct that derives the template.
 
 pub(crate) mod about;
+pub(crate) mod chance;
 pub(crate) mod diff;
 pub(crate) mod event;
 pub(crate) mod integrity;

@@ -7,6 +7,7 @@ use verdict_ledger::action::Action;
 use verdict_ledger::event::Effect;
 use verdict_ledger::{Ledger, TraceRef};
 
+use super::chance::Chance;
 use super::{Page, render};
 use crate::web::error::PageError;
 use crate::web::projection::Projection;
@@ -170,20 +171,25 @@ fn find(
     let mut found = Found::default();
     let mut cursor = Some(before.unwrap_or(u64::MAX).min(projection.position()));
     let scanned_max = state.limits().traces_scanned_max;
+    let ledger = state.ledger();
+    // Where the whole log is folded anyway, what went on in other traces counts too.
+    let chance = if projection.is_whole() { Chance::default() } else { Chance::of(ledger, filter)? };
     while let Some(below) = cursor {
         let batch = older(state.ledger(), below, BATCH)?;
         cursor = batch.last().map(|trace| trace.first_seq);
         for trace in &batch {
             found.scanned += 1;
-            let actions = projection.trace(&trace.trace_id)?;
-            if filter.is_empty() || filter.matches(&trace.trace_id.to_string(), &actions.actions) {
-                found.rows.push(row(
-                    trace,
-                    &actions.actions,
-                    actions.seqs.len(),
-                    actions.read,
-                    projection.position(),
-                ));
+            if chance.has(ledger, &trace.trace_id, projection.position())? {
+                let actions = projection.trace(&trace.trace_id)?;
+                if filter.is_empty() || filter.matches(&trace.trace_id.to_string(), &actions.actions) {
+                    found.rows.push(row(
+                        trace,
+                        &actions.actions,
+                        actions.seqs.len(),
+                        actions.read,
+                        projection.position(),
+                    ));
+                }
             }
             let full = found.rows.len() >= ROWS_MAX;
             if full || found.scanned >= scanned_max {
@@ -269,7 +275,7 @@ impl Filter {
     }
 
     /// Tells whether one action has everything that the filter asks of an action; the text may be anywhere.
-    fn matches(&self, trace_id: &str, actions: &[Action]) -> bool {
+    pub(super) fn matches(&self, trace_id: &str, actions: &[Action]) -> bool {
         let action_filter =
             [&self.agent, &self.tool, &self.effect, &self.finding].into_iter().any(|f| !f.is_empty());
         let action_matches = !action_filter || actions.iter().any(|action| self.action_matches(action));
