@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod compatibility;
 mod fixture;
 mod interop;
 mod ledger;

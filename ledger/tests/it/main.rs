@@ -1,5 +1,6 @@
 //! Integration tests of the ledger, in one binary: RocksDB is linked once.
 
+mod compatibility;
 mod ingest;
 mod query;
 mod store;
