@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint bench ci
+.PHONY: help setup build demo test interop fuzz lint bench ci
 
 # So that `make test SKIP_BROWSER=1` reaches the scripts and the tests.
 ifdef SKIP_BROWSER
@@ -35,6 +35,16 @@ test: ## run all tests (SKIP_BROWSER=1, SKIP_PYTHON=1; ARGS=FILTER: only some)
 	@.ci/setup test
 	@. .ci/env; if [ -z "$(ARGS)" ]; then cargo test --doc --workspace --locked; fi
 	@. .ci/env; cargo nextest run --workspace --locked $(ARGS)
+
+interop: ## only the tests against implementations that we did not write (Rust crates, Python packages, openssl)
+	@.ci/setup test
+	@. .ci/env; cargo nextest run --workspace --locked -E 'test(/(^|::)interop/)' $(ARGS)
+
+# A multiple of this much time in all, divided by the number of cores: there are a dozen targets.
+SECONDS_EACH ?= 60
+fuzz: ## fuzz every parser of foreign bytes (SECONDS_EACH=60; ARGS='note proof': only some targets)
+	@.ci/setup build
+	@.ci/fuzz $(SECONDS_EACH) $(ARGS)
 
 lint: ## format, clippy, docs, licences and advisories: what CI checks before it tests
 	@.ci/setup lint

@@ -8,6 +8,7 @@
 )]
 
 mod compatibility;
+mod corpus;
 mod fixture;
 mod interop;
 mod ledger;

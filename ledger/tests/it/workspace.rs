@@ -112,3 +112,36 @@ fn the_project_stands_alone() {
         assert!(known.contains(&name.as_str()), "{name} is not a part of the repository's frame");
     }
 }
+
+#[test]
+fn the_fuzzers_run_the_crates_that_the_program_is_made_of() {
+    const MEND: &str = "run: cp Cargo.lock fuzz/Cargo.lock && cargo fetch --manifest-path fuzz/Cargo.toml";
+    let lock = |folder: &str| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let text = std::fs::read_to_string(root.join(folder).join("Cargo.lock")).unwrap();
+        let table: toml::Table = text.parse().unwrap();
+        table["package"].as_array().unwrap().clone()
+    };
+    let identity = |package: &toml::Value| {
+        ["name", "version", "checksum"]
+            .map(|key| package.get(key).and_then(toml::Value::as_str).map(str::to_owned))
+    };
+    let ours: BTreeSet<_> = lock("").iter().map(identity).collect();
+    for package in lock("fuzz") {
+        let name = package["name"].as_str().unwrap();
+        // The engine, what it brings, and the fuzz crate itself.
+        let own = ["arbitrary", "libfuzzer-sys", "verdict-fuzz"].contains(&name);
+        assert!(
+            own || ours.contains(&identity(&package)),
+            "{name} is another one in fuzz/Cargo.lock; {MEND}"
+        );
+        if let Some(folder) = name.strip_prefix("verdict-").filter(|folder| *folder != "fuzz") {
+            let locked = package["dependencies"].as_array().unwrap().iter();
+            let locked: BTreeSet<_> =
+                locked.map(|entry| entry.as_str().unwrap().split(' ').next().unwrap().to_owned()).collect();
+            let wanted: BTreeSet<_> =
+                manifest(folder)["dependencies"].as_table().unwrap().keys().cloned().collect();
+            assert_eq!(locked, wanted, "dependencies of {folder} in fuzz/Cargo.lock; {MEND}");
+        }
+    }
+}

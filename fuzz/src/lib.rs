@@ -1,0 +1,5 @@
+//! The fuzz targets as functions; `targets/` has one program for each.
+
+mod targets;
+
+pub use targets::*;
