@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::key::SigningKey;
 use crate::merkle::{self, Hash, ProofError};
+use crate::tile::decimal;
 
 /// Signature type of a plain Ed25519 note signature.
 const ED25519: u8 = 0x01;
@@ -306,16 +307,17 @@ impl TlogProof {
         }
         let (head, checkpoint) =
             text.split_once("\n\n").ok_or(malformed(what, "no blank line before the checkpoint"))?;
-        let mut lines = head.lines().peekable();
+        // Not `lines`, which would take a carriage return for a part of the line's end.
+        let mut lines = head.split('\n').peekable();
         if lines.next() != Some(Self::HEADER) {
             return Err(malformed(what, "the first line is not c2sp.org/tlog-proof@v1"));
         }
-        if lines.peek().is_some_and(|line| line.starts_with("extra ")) {
+        if let Some(extra) = lines.peek().and_then(|line| line.strip_prefix("extra ")) {
+            BASE64.decode(extra).map_err(|_| malformed(what, "the extra data is not base64"))?;
             lines.next();
         }
-        let index =
-            lines.next().and_then(|line| line.strip_prefix("index ")).and_then(|index| index.parse().ok());
-        let index = index.ok_or(malformed(what, "no `index` line"))?;
+        let index = lines.next().and_then(|line| line.strip_prefix("index ")).and_then(decimal);
+        let index = index.ok_or(malformed(what, "no `index` line with a number without leading zeros"))?;
         let mut hashes = Vec::new();
         for line in lines {
             if hashes.len() == 64 {
@@ -414,5 +416,15 @@ mod tests {
         assert_eq!(parsed, proof);
         assert!(parsed.verify(b"entry", &key).is_ok());
         assert!(parsed.verify(b"other", &key).is_err());
+        let extra = text.replacen("@v1\n", "@v1\nextra AAAA\n", 1);
+        assert_eq!(TlogProof::parse(&extra).unwrap(), proof);
+        for (from, to) in [
+            ("index 0", "index 00"),
+            ("index 0", "index +0"),
+            ("index 0\n", "index 0\r\n"),
+            ("@v1\n", "@v1\nextra ?\n"),
+        ] {
+            assert!(TlogProof::parse(&text.replacen(from, to, 1)).is_err(), "{to:?}");
+        }
     }
 }

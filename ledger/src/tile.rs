@@ -151,7 +151,7 @@ impl fmt::Display for Tile {
 }
 
 /// Reads a decimal without leading zeros or a sign.
-fn decimal(text: &str) -> Option<u64> {
+pub(crate) fn decimal(text: &str) -> Option<u64> {
     let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     if canonical { text.parse().ok() } else { None }
 }
