@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests stop at the first surprise")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +20,10 @@ fn copied(name: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     copy_dir(&Path::new(V1).join(name), &path);
+    // git keeps no modes, and keys that others can read are refused.
+    for key in fs::read_dir(path.join("keys")).unwrap() {
+        fs::set_permissions(key.unwrap().path(), fs::Permissions::from_mode(0o600)).unwrap();
+    }
     fs::copy(Path::new(V1).join(name).with_extension("lock"), path.with_extension("lock")).unwrap();
     (dir, path)
 }
