@@ -58,7 +58,7 @@ def verify(log, keys, disclosures):
             while rest: digits, rest = f"x{rest % 1000:03}/{digits}", rest // 1000
             yield first, width, get(f"tile/{kind}/{digits}" + (f".p/{width}" if width < 256 else ""))
     origin, size, root, signers = read_checkpoint(get("checkpoint").decode(), keys)
-    given, hashes, prev, time = {}, [], None, ""
+    given, hashes, prev, time, name = {}, [], None, "", origin
     for line in map(json.loads, disclosures): given.setdefault(line["seq"], []).append(line["d"])
     for (first, width, bundle), (_, _, leaves) in zip(tiles("entries", size), tiles(0, size)):
         for seq in range(first, first + width):
@@ -67,11 +67,12 @@ def verify(log, keys, disclosures):
             check(2 < end <= len(bundle), "it is cut")
             data, bundle = bundle[2:end], bundle[end:]
             entry = json.loads(data)
-            check(entry["v"] == 1 and entry["seq"] == str(seq) and entry["origin"] == origin, "it belongs elsewhere")
+            if not seq or entry["type"] == "restore.performed": name = entry["origin"]  # a restored log has a new name
+            check(entry["v"] == 1 and entry["seq"] == str(seq) and entry["origin"] == name, "it belongs elsewhere")
             check(entry["ts"] >= time, "its time is before that of the entry before it")
             if blake3 and not seq:  # the first entry commits to the log itself
                 uuid, key = bytes.fromhex(entry["body"]["uuid"]), entry["body"]["verifier_key"].encode()
-                prev = link("genesis", origin.encode(), b"\n", uuid, b"\n", key)
+                prev = link("genesis", name.encode(), b"\n", uuid, b"\n", key)
             check(not blake3 or entry["prev"] == prev, "the chain is broken: it does not follow the entry before it")
             open_digests = list(digests(entry["body"]))
             for encoded in given.pop(str(seq), []):  # each value must be one that the entry commits to, once
@@ -87,6 +88,7 @@ def verify(log, keys, disclosures):
         for first, width, tile in tiles(level, len(hashes)):
             check(tile == b"".join(hashes[first:first + width]), "it does not hold the roots of the tiles below it")
     at("checkpoint"), check(tree(whole) == root, "the entries lead to another root")
+    check(name == origin, f"it is of {origin}, and the entries are of {name}")
     chain = "chain holds" if blake3 else "chain not checked (no blake3)"
     return f"{size} entries of {origin}, root {root.hex()}, {chain}, {len(disclosures)} values, signed by {signers[0]}"
 

@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
+use verdict_ledger::chain::Link;
+use verdict_ledger::clock::SteppingEntropy;
+use verdict_ledger::key::SigningKey;
+use verdict_ledger::note::{Checkpoint, VerifierKey};
+use verdict_ledger::{merkle, tile};
 
 use crate::cli_support::{Bench, Said, copy};
 use crate::served::Served;
@@ -217,6 +222,65 @@ fn the_reader_names_the_first_bad_place() {
         assert!(
             said.out.contains("bad: checkpoint: it has no signature by any of the given keys"),
             "{said:?}"
+        );
+    }
+}
+
+/// Writes a log of entries with these types and origins, well chained, under a checkpoint of the last origin.
+fn written(dir: &Path, entries: &[(&str, &str)]) -> PathBuf {
+    let signer = SigningKey::generate(&SteppingEntropy::starting_at(5)).unwrap();
+    let key = |origin: &str| VerifierKey::new(origin, signer.public()).unwrap().to_string();
+    let (_, first) = entries[0];
+    let mut prev = Link::genesis(first, &[7; 16], &key(first));
+    let (mut bundle, mut leaves) = (Vec::new(), Vec::new());
+    for (seq, (kind, origin)) in entries.iter().enumerate() {
+        let body = json!({"id": format!("e{seq}"), "uuid": "07".repeat(16), "verifier_key": key(first)});
+        let entry = json!({
+            "v": 1, "seq": seq.to_string(), "ts": "2026-11-20T17:00:00.000000000Z", "type": kind, "prev": prev.to_string(),
+            "origin": origin, "body": body, "_sd_alg": "sha-256",
+        });
+        let entry = entry.to_string().into_bytes();
+        tile::push_entry(&mut bundle, &entry).unwrap();
+        leaves.push(merkle::leaf_hash(&entry));
+        prev = Link::of_entry(&entry);
+    }
+    let (size, (_, last)) = (entries.len(), entries.last().unwrap());
+    for (kind, bytes) in [("entries", bundle), ("0", tile::hash_bytes(&leaves))] {
+        let tile = dir.join(format!("tile/{kind}/000.p/{size}"));
+        std::fs::create_dir_all(tile.parent().unwrap()).unwrap();
+        std::fs::write(tile, bytes).unwrap();
+    }
+    let checkpoint =
+        Checkpoint { origin: (*last).to_owned(), size: size as u64, root: merkle::root_of(leaves) };
+    std::fs::write(dir.join("checkpoint"), checkpoint.sign(&signer).unwrap()).unwrap();
+    std::fs::write(dir.join("keys"), key(last)).unwrap();
+    dir.join("keys")
+}
+
+#[test]
+fn the_reader_follows_a_restored_log_to_its_new_name_and_no_other_change() {
+    let Some(python) = python() else { return };
+    let (created, event, restored) = ("ledger.created", "action.reported", "restore.performed");
+    let says = |entries: &[(&str, &str)]| {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = written(dir.path(), entries);
+        read(&python, &[dir.path().to_str().unwrap(), keys.to_str().unwrap()], None)
+    };
+    let good = says(&[
+        (created, "a.example/log"),
+        (event, "a.example/log"),
+        (restored, "a.example/log/2"),
+        (event, "a.example/log/2"),
+    ]);
+    assert!(good.ok().out.starts_with("ok: 4 entries of a.example/log/2, root "));
+    for (entries, place) in [
+        ([(created, "a.example/log"), (event, "a.example/log/2"), (event, "a.example/log/2")], "entry 1"),
+        ([(created, "a.example/log"), (restored, "a.example/log/2"), (event, "a.example/log")], "entry 2"),
+    ] {
+        let said = says(&entries);
+        assert_eq!(
+            (said.code, said.out.as_str()),
+            (1, format!("bad: {place}: it belongs elsewhere\n").as_str())
         );
     }
 }
