@@ -36,6 +36,7 @@ pub mod text;
 pub mod tile;
 
 pub use record::{Batch, NewRecord, Receipt, Record};
+pub use store::erasure;
 pub use store::{
     AppendError, Class, Depth, Head, Index, InitOptions, Ledger, LedgerError, Matches, OpenOptions, Order,
     Query, QueryError, Reads, Rebuilt, Report, Rows, TraceRef, User, VerifyFailure, VerifyOptions,

@@ -104,6 +104,11 @@ pub(super) fn family<'a>(db: &'a DB, name: &str) -> Result<&'a ColumnFamily, Led
     })
 }
 
+/// Handles of every family, the empty default one included.
+pub(super) fn all(db: &DB) -> Result<Vec<&ColumnFamily>, LedgerError> {
+    ["default"].iter().chain(&ALL).map(|name| family(db, name)).collect()
+}
+
 /// Handles of the families that an append writes, looked up once for a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Families<'a> {

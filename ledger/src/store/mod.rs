@@ -4,6 +4,7 @@
 
 mod codec;
 mod commit;
+pub mod erasure;
 mod error;
 mod families;
 mod layout;
@@ -153,6 +154,8 @@ struct Inner {
     verifier_key: String,
     bundle_verifier_key: String,
     head: Arc<RwLock<Head>>,
+    /// Appends hold it shared, an erasure alone.
+    gate: RwLock<()>,
     sealer: Arc<Sealer>,
     /// Working directory of a secondary instance, removed at the end.
     #[expect(dead_code, reason = "held for its destructor")]
@@ -211,6 +214,8 @@ impl Ledger {
     /// Appends; returns when the batch is durable. Blocks while the queue is full.
     pub fn append(&self, batch: Batch) -> Result<Receipt, AppendError> {
         let writer = self.inner.writer.as_ref().ok_or(AppendError::ReadOnly)?;
+        // From before anything is sealed until it is durable: see `erasure`.
+        let _shared = self.inner.gate.read().unwrap_or_else(PoisonError::into_inner);
         writer.append(prepare::prepare(batch, &self.inner.sealer, &self.inner.origin)?)
     }
 

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::codec::ROWS_VERSION;
 use super::commit::{self, Committer};
+use super::erasure;
 use super::error::{AppendError, LedgerError};
 use super::families::{self, META, family};
 use super::layout::{FORMAT, Layout, Settings};
@@ -257,6 +258,7 @@ fn open_secondary(
             verifier_key: parts.settings.verifier_key,
             bundle_verifier_key: parts.settings.bundle_key,
             head: Arc::new(RwLock::new(head)),
+            gate: RwLock::new(()),
             sealer: Arc::new(sealer),
             secondary: Some(secondary),
             doubts: Vec::new(),
@@ -278,6 +280,11 @@ pub(super) fn catch_up(ledger: &Ledger) -> Result<Head, LedgerError> {
     let got = merkle::root_at(&StoredNodes::new(&inner.db)?, before.size)?;
     if got != before.root {
         return Err(LedgerError::Forked { size: before.size, got, want: before.root });
+    }
+    // Rows that a secondary instance replayed from a write-ahead log shadow those in tables, also when the writer has
+    // deleted them since: what was erased must not be seen through a reader that was open before.
+    if erasure::is_recorded(&inner.db, before.size..head.size)? {
+        return Err(LedgerError::Reopen);
     }
     Ok(head)
 }
@@ -497,6 +504,7 @@ impl Parts {
             frontier.clone(),
             (link, last_ts_ns),
             open_block(&db, stored)?,
+            erasure::erased_bodies(&db)?,
         );
         let committer = Committer {
             db: Arc::clone(&db),
@@ -525,6 +533,7 @@ impl Parts {
                 verifier_key: settings.verifier_key.clone(),
                 bundle_verifier_key: settings.bundle_key.clone(),
                 head,
+                gate: RwLock::new(()),
                 sealer,
                 secondary: None,
                 doubts: Vec::new(),

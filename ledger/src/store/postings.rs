@@ -60,6 +60,12 @@ impl Offsets {
         (!kept.is_empty()).then_some(Self(kept))
     }
 
+    /// Takes offsets out; `None` when none is left.
+    pub(super) fn without(mut self, gone: &[u8]) -> Option<Self> {
+        self.0.retain(|offset| !gone.contains(offset));
+        (!self.0.is_empty()).then_some(self)
+    }
+
     /// Lists the positions in a block.
     pub(super) fn positions(&self, block: u64) -> impl DoubleEndedIterator<Item = u64> + '_ {
         self.0.iter().map(move |offset| block * BLOCK + u64::from(*offset))
@@ -123,6 +129,18 @@ impl OpenBlock {
                 self.changed.push(place);
             }
         }
+    }
+
+    /// Takes offsets out of a row, if this is its block; returns what is left of it.
+    #[expect(clippy::option_option, reason = "whether it is here, and whether anything is left")]
+    pub(super) fn take_out(&mut self, start: &[u8], block: u64, gone: &[u8]) -> Option<Option<Offsets>> {
+        if block != self.block {
+            return None;
+        }
+        let row = self.places.get(start).and_then(|place| self.rows.get_mut(*place));
+        let Some(row) = row else { return Some(None) };
+        row.offsets = std::mem::take(&mut row.offsets).without(gone).unwrap_or_default();
+        Some((!row.offsets.0.is_empty()).then(|| row.offsets.clone()))
     }
 
     /// Gives every row that changed since the last time.

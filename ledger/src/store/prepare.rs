@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
+use super::erasure::Changes;
 use super::error::AppendError;
 use super::seal::{SealError, Sealer, Subject};
 use super::terms::Terms;
@@ -55,6 +56,8 @@ pub(super) struct PreparedBatch {
     pub(super) records: Vec<Prepared>,
     /// Digest and zstd frame of each raw body.
     pub(super) blobs: Vec<(Digest, Vec<u8>)>,
+    /// What it takes out of the database; only an erasure does.
+    pub(super) changes: Changes,
     /// Bytes that it will take, roughly.
     pub(super) bytes: usize,
 }

@@ -205,7 +205,12 @@ impl Ledger {
     }
 
     /// Reads the positions of a term.
-    fn postings(&self, start: &[u8], range: Range<u64>, limit: usize) -> Result<Vec<u64>, LedgerError> {
+    pub(super) fn postings(
+        &self,
+        start: &[u8],
+        range: Range<u64>,
+        limit: usize,
+    ) -> Result<Vec<u64>, LedgerError> {
         let end = range.end.min(self.head().size);
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(postings::key(start, end.div_ceil(postings::BLOCK)));

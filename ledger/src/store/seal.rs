@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aes_gcm_siv::aead::{Aead as _, Payload};
@@ -48,6 +49,8 @@ pub(super) struct Sealer {
     wrapping_key: [u8; 32],
     entropy: Arc<dyn Entropy>,
     keys: Mutex<BTreeMap<Subject, DataKey>>,
+    /// Counts how often keys were forgotten; changes only while `keys` is locked.
+    forgotten: AtomicU64,
 }
 
 impl std::fmt::Debug for Sealer {
@@ -76,6 +79,7 @@ impl Sealer {
             wrapping_key: secret.wrapping_key(),
             entropy,
             keys: Mutex::new(BTreeMap::new()),
+            forgotten: AtomicU64::new(0),
         }
     }
 
@@ -171,6 +175,16 @@ impl Sealer {
         }
     }
 
+    /// Forgets keys whose rows were deleted. A reader that unwrapped one before and is slow to keep it must not bring
+    /// it back: the next value of the subject would be sealed under a key that no database holds.
+    pub(super) fn forget(&self, subjects: &[Subject]) {
+        let mut keys = self.lock();
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
+        for subject in subjects {
+            keys.remove(subject);
+        }
+    }
+
     fn key_for(&self, subject: Subject) -> Result<[u8; 32], SealError> {
         let mut keys = self.lock();
         if let Some(found) = keys.get(&subject) {
@@ -194,12 +208,19 @@ impl Sealer {
     }
 
     fn stored_key(&self, subject: Subject) -> Result<Option<[u8; 32]>, LedgerError> {
-        if let Some(found) = self.lock().get(&subject) {
-            return Ok(Some(found.key));
-        }
+        let forgotten = {
+            let keys = self.lock();
+            if let Some(found) = keys.get(&subject) {
+                return Ok(Some(found.key));
+            }
+            self.forgotten.load(Ordering::Relaxed)
+        };
         let found = self.unwrap(subject)?;
         if let Some(key) = found {
             let mut keys = self.lock();
+            if self.forgotten.load(Ordering::Relaxed) != forgotten {
+                return Ok(Some(key));
+            }
             if keys.len() > CACHED_KEYS_MAX {
                 keys.retain(|_, key| key.unwritten.is_some());
             }

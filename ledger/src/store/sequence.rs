@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rocksdb::{DB, WriteBatch};
 
 use super::codec::{self, IdRow};
+use super::erasure;
 use super::error::LedgerError;
 use super::families::{self, Families};
 use super::postings::{self, OpenBlock};
@@ -19,6 +20,7 @@ use super::{Head, TILE_LEVELS};
 use crate::chain::Link;
 use crate::clock::Clock;
 use crate::entry::{EntryParts, format_ts};
+use crate::id::Digest;
 use crate::merkle::{self, Frontier};
 use crate::record::Receipt;
 
@@ -53,6 +55,8 @@ pub(super) struct Sequencer {
     pub(super) open: OpenBlock,
     /// What the database may not know yet, oldest group first.
     in_flight: VecDeque<InFlight>,
+    /// Raw bodies that were erased and must not come back: 32 bytes each.
+    pub(super) erased_bodies: BTreeSet<Digest>,
     /// Some of the traces that are known, so that their events need no look-up.
     known_traces: BTreeSet<[u8; 16]>,
 }
@@ -73,14 +77,28 @@ struct Known {
     first: IdRow,
     /// Content and position of the statements after the first, once they were looked up.
     others: BTreeMap<[u8; 16], u64>,
+    /// Position of the first statement that a value was erased of.
+    erased: Option<u64>,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placed {
+    /// It is there, now or since before.
+    Known,
+    /// It is there, and a value of it was erased.
+    Erased,
 }
 
 impl Known {
-    fn position(&self, content: [u8; 16]) -> Option<u64> {
+    /// Finds the same statement. With a value erased nobody can say any more what the statement was, and a source
+    /// that sends it again must not bring the value back: anything under its id counts as it.
+    fn position(&self, content: [u8; 16]) -> Option<(u64, Placed)> {
         if self.first.content == Some(content) {
-            return Some(self.first.seq);
+            return Some((self.first.seq, Placed::Known));
         }
-        self.others.get(&content).copied()
+        let known = self.others.get(&content).map(|seq| (*seq, Placed::Known));
+        known.or_else(|| self.erased.map(|seq| (seq, Placed::Erased)))
     }
 }
 
@@ -95,9 +113,23 @@ impl Sequencer {
         frontier: Frontier,
         (prev, last_ts_ns): (Link, u64),
         open: OpenBlock,
+        erased_bodies: BTreeSet<Digest>,
     ) -> Self {
         let (in_flight, known_traces) = (VecDeque::new(), BTreeSet::new());
-        Self { db, origin, clock, sealer, head, frontier, prev, last_ts_ns, open, in_flight, known_traces }
+        Self {
+            db,
+            origin,
+            clock,
+            sealer,
+            head,
+            frontier,
+            prev,
+            last_ts_ns,
+            open,
+            in_flight,
+            erased_bodies,
+            known_traces,
+        }
     }
 
     /// Gives the records of a group their positions. After an error the sequencer must not be used again.
@@ -116,15 +148,27 @@ impl Sequencer {
         let mut receipts = Vec::with_capacity(batches.len());
         for prepared in batches {
             let mut receipt = Receipt::default();
+            self.change(families, &mut batch, &prepared.changes)?;
+            let mut erased = Vec::new();
             for record in &prepared.records {
-                self.place(families, &mut batch, record, &ts, &mut receipt)?;
+                if self.place(families, &mut batch, record, &ts, &mut receipt)? == Placed::Erased {
+                    erased.extend(receipt.seqs.last());
+                }
             }
             // A duplicate's data key was written with the first; writing it again does no harm.
             if receipt.appended > 0 {
                 let sealed = prepared.records.iter().filter_map(|record| record.disclosures.as_ref());
                 subjects.extend(sealed.map(|(subject, _)| *subject));
-                for (digest, packed) in &prepared.blobs {
-                    batch.put_cf(families.blobs, digest.0, packed);
+                // A raw body that holds an erased statement again must not bring it back.
+                if erased.is_empty() {
+                    let kept =
+                        prepared.blobs.iter().filter(|(digest, _)| !self.erased_bodies.contains(digest));
+                    for (digest, packed) in kept {
+                        batch.put_cf(families.blobs, digest.0, packed);
+                    }
+                } else if let Some(record) = self.bodies_kept_out(families, prepared, &erased)? {
+                    subjects.extend(record.disclosures.iter().map(|(subject, _)| *subject));
+                    self.place(families, &mut batch, &record, &ts, &mut Receipt::default())?;
                 }
             }
             receipts.push(receipt);
@@ -153,11 +197,13 @@ impl Sequencer {
         record: &Prepared,
         ts: &str,
         receipt: &mut Receipt,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Placed, LedgerError> {
         let mut known = self.find(families, record)?;
         let there = known.as_ref().and_then(|known| known.position(record.content));
-        let seq = if let Some(seq) = there {
+        let mut placed = Placed::Known;
+        let seq = if let Some((seq, how)) = there {
             receipt.duplicates += 1;
+            placed = how;
             seq
         } else {
             receipt.appended += 1;
@@ -169,7 +215,7 @@ impl Sequencer {
             None => {
                 let first = IdRow { seq, content: Some(record.content), more: false };
                 batch.put_cf(families.by_id, record.id, codec::encode(&first));
-                known = Some(Known { first, others: BTreeMap::new() });
+                known = Some(Known { first, others: BTreeMap::new(), erased: None });
             }
             Some(known) => {
                 receipt.conflicts += 1;
@@ -185,7 +231,26 @@ impl Sequencer {
         if let (Some(group), Some(known)) = (self.in_flight.back_mut(), known) {
             group.ids.insert(record.id, known);
         }
-        Ok(())
+        Ok(placed)
+    }
+
+    /// Says in an entry that the raw bodies of a batch were not kept, because statements in them were erased, unless
+    /// they are there already.
+    fn bodies_kept_out(
+        &mut self,
+        families: Families<'_>,
+        prepared: &PreparedBatch,
+        erased: &[u64],
+    ) -> Result<Option<Prepared>, LedgerError> {
+        let mut bodies = Vec::new();
+        for (digest, _) in &prepared.blobs {
+            let known = self.erased_bodies.contains(digest);
+            if !known && self.db.get_pinned_cf(families.blobs, digest.0)?.is_none() {
+                bodies.push(*digest);
+            }
+        }
+        self.erased_bodies.extend(&bodies);
+        erasure::kept_out(&bodies, erased, &self.sealer, &self.origin)
     }
 
     /// Finds what is known under the id of a record. An id is read from the database once a group: a source that
@@ -199,10 +264,14 @@ impl Sequencer {
         }
         let Some(row) = self.db.get_pinned_cf(families.by_id, record.id)? else { return Ok(None) };
         let first: IdRow = codec::decode(families::BY_ID, &row)?;
-        let mut known = Known { first, others: BTreeMap::new() };
+        let erased = first.content.is_none().then_some(first.seq);
+        let mut known = Known { first, others: BTreeMap::new(), erased };
         if known.first.more {
             for row in families::statements_after_first(&self.db, families.by_id, &record.id) {
                 let row = row?;
+                if row.content.is_none() {
+                    known.erased.get_or_insert(row.seq);
+                }
                 known.others.extend(row.content.map(|content| (content, row.seq)));
             }
         }

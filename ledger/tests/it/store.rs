@@ -15,7 +15,7 @@ use verdict_ledger::{
     AppendError, Batch, Index, InitOptions, Ledger, LedgerError, NewRecord, OpenOptions, Receipt,
 };
 
-const T0: u64 = 1_763_670_000_000_000_000;
+pub(crate) const T0: u64 = 1_763_670_000_000_000_000;
 
 pub(crate) struct Bench {
     dir: tempfile::TempDir,
@@ -27,7 +27,7 @@ impl Bench {
         Self { dir: tempfile::tempdir().unwrap(), clock: Arc::new(SteppingClock::starting_at(T0)) }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("ledger")
     }
 
@@ -43,11 +43,11 @@ impl Bench {
         Ledger::init(&self.path(), &options, Arc::clone(&self.clock)).unwrap()
     }
 
-    fn open(&self) -> Result<Ledger, LedgerError> {
+    pub(crate) fn open(&self) -> Result<Ledger, LedgerError> {
         Ledger::open(&self.path(), &OpenOptions::default(), Arc::clone(&self.clock))
     }
 
-    fn reader(&self) -> Result<Ledger, LedgerError> {
+    pub(crate) fn reader(&self) -> Result<Ledger, LedgerError> {
         Ledger::open_reader(&self.path(), &OpenOptions::default())
     }
 
@@ -86,7 +86,7 @@ pub(crate) fn event(number: u32) -> Event {
     event
 }
 
-fn trace(number: u32) -> TraceId {
+pub(crate) fn trace(number: u32) -> TraceId {
     let mut bytes = [7; 16];
     bytes[12..].copy_from_slice(&number.to_be_bytes());
     TraceId(bytes)
@@ -101,7 +101,7 @@ pub(crate) fn append(ledger: &Ledger, numbers: impl IntoIterator<Item = u32>) ->
     ledger.append(batch(numbers)).unwrap()
 }
 
-fn verifier(ledger: &Ledger) -> VerifierKey {
+pub(crate) fn verifier(ledger: &Ledger) -> VerifierKey {
     VerifierKey::parse(&ledger.verifier_key()).unwrap()
 }
 

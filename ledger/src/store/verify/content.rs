@@ -9,10 +9,12 @@ use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
 use serde_json::{Map, Value};
 
 use super::entries::SEGMENT;
+use super::erasures::Erasures;
 use super::indexes::{Expected, IndexCheck};
 use super::{Class, Report, VerifyFailure};
 use crate::disclosure::{self, Hidden};
 use crate::entry::EntryView;
+use crate::id::Digest;
 use crate::store::Ledger;
 use crate::store::error::LedgerError;
 use crate::store::families::{self, family};
@@ -30,21 +32,27 @@ pub(super) fn check(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), LedgerError> {
     let inner = &ledger.inner;
-    let check = IndexCheck::new(&inner.sealer)?;
+    let sources = Sources {
+        db: &inner.db,
+        sealer: &inner.sealer,
+        check: &IndexCheck::new(&inner.sealer)?,
+        erasures: &Erasures::of(ledger)?,
+    };
     let next = AtomicU64::new(0);
     let (results, finished) = channel();
     let mut expected = Expected::default();
     let (mut readable, mut done) = (true, 0);
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
-            let (results, next, check) = (results.clone(), &next, &check);
+            let (results, next, sources) = (results.clone(), &next, &sources);
             scope.spawn(move || {
                 loop {
                     let first = next.fetch_add(1, Ordering::Relaxed).saturating_mul(SEGMENT);
                     let end = size.min(first.saturating_add(SEGMENT));
-                    if first >= size
-                        || results.send(Part::check(&inner.db, &inner.sealer, check, first, end)).is_err()
-                    {
+                    if first >= size {
+                        return;
+                    }
+                    if results.send(Part::check(sources, first, end)).is_err() {
                         return;
                     }
                 }
@@ -66,9 +74,10 @@ pub(super) fn check(
         Ok::<(), LedgerError>(())
     })?;
     check_strays(&inner.db, report)?;
+    sources.erasures.check_gone(ledger, report)?;
     // An entry that cannot be read gives no rows; that it cannot is in the report already.
     if readable && done == size {
-        check.finish(expected, &inner.db, size, report)?;
+        sources.check.finish(expected, &inner.db, size, report)?;
     }
     Ok(())
 }
@@ -89,6 +98,14 @@ fn check_strays(db: &DB, report: &mut Report) -> Result<(), LedgerError> {
     Ok(())
 }
 
+/// What the entries are held against.
+struct Sources<'a> {
+    db: &'a DB,
+    sealer: &'a Sealer,
+    check: &'a IndexCheck,
+    erasures: &'a Erasures,
+}
+
 /// What one segment gives.
 struct Part {
     entries: u64,
@@ -97,16 +114,13 @@ struct Part {
     readable: bool,
     expected: Expected,
     failures: Vec<VerifyFailure>,
+    /// The raw body that was looked for last: the events of one body follow each other.
+    last_blob: Option<Digest>,
 }
 
 impl Part {
-    fn check(
-        db: &DB,
-        sealer: &Sealer,
-        check: &IndexCheck,
-        first: u64,
-        end: u64,
-    ) -> Result<Self, LedgerError> {
+    fn check(sources: &Sources<'_>, first: u64, end: u64) -> Result<Self, LedgerError> {
+        let (db, check) = (sources.db, sources.check);
         let mut part = Self {
             entries: 0,
             disclosures: 0,
@@ -114,6 +128,7 @@ impl Part {
             readable: true,
             expected: Expected::default(),
             failures: Vec::new(),
+            last_blob: None,
         };
         let mut values = values_of(db, first, end)?;
         let mut open = OpenBlock::starting_at(first);
@@ -126,7 +141,7 @@ impl Part {
             let Some(seq) = families::seq_of_key(&key) else { break };
             part.entries += 1;
             let row = values.remove(&seq);
-            if let Some(terms) = part.entry(sealer, check, seq, &entry, row.as_deref()) {
+            if let Some(terms) = part.entry(sources, seq, &entry, row.as_deref())? {
                 open.add(seq, &terms, |key, row| check.expect_posting(&mut part.expected, &key, &row));
             } else {
                 part.readable = false;
@@ -139,24 +154,29 @@ impl Part {
     /// Checks the disclosed values of an entry and adds up its index rows; `None` when it cannot be read.
     fn entry(
         &mut self,
-        sealer: &Sealer,
-        check: &IndexCheck,
+        sources: &Sources<'_>,
         seq: u64,
         entry: &[u8],
         row: Option<&[u8]>,
-    ) -> Option<Terms> {
-        let view = EntryView::parse(entry).ok()?;
+    ) -> Result<Option<Terms>, LedgerError> {
+        let (sealer, check) = (sources.sealer, sources.check);
+        let Ok(view) = EntryView::parse(entry) else { return Ok(None) };
         let body: Map<String, Value> = match serde_json::from_str(view.body.get()) {
             Ok(body) => body,
             Err(error) => {
                 self.fail(seq, Class::Entry, format!("its body cannot be read: {error}"));
-                return None;
+                return Ok(None);
             }
         };
         let committed = disclosure::committed(&body);
         let hidden = row.and_then(|row| self.hidden(sealer, seq, row, &committed));
         let there = hidden.as_ref().map_or(0, |hidden| hidden.members.len() as u64);
-        self.withheld += (committed.len() as u64).saturating_sub(there);
+        let gone = (committed.len() as u64).saturating_sub(there);
+        if gone > 0 {
+            self.withheld += gone;
+            self.missing(sources.erasures, seq, &body, hidden.as_ref());
+        }
+        self.blob(sources, seq, &body)?;
         if let Some(id) = body.get("id").and_then(Value::as_str) {
             let id = sealer.index_digest(&[b"id", id.as_bytes()]);
             // With a value gone nobody can say what the digest of the content was.
@@ -169,7 +189,55 @@ impl Part {
             check.expect_id(&mut self.expected, &id, seq, content);
         }
         let subject = row.and_then(|row| Sealer::subject_of(row).ok());
-        Some(Terms::of(&view.kind, &body, subject))
+        Ok(Some(Terms::of(&view.kind, &body, subject)))
+    }
+
+    /// Names the values that are gone and that no erasure explains.
+    fn missing(&mut self, erasures: &Erasures, seq: u64, body: &Map<String, Value>, hidden: Option<&Hidden>) {
+        // What is wrong with a row that is there was told already, and its values are not missing but damaged.
+        if self.failures.last().is_some_and(|failure| failure.seq == Some(seq)) {
+            return;
+        }
+        let there: Vec<String> = hidden.iter().flat_map(|h| h.members().map(|m| m.place.pointer())).collect();
+        let listed = body.get(disclosure::MEMBERS).and_then(Value::as_array).map(Vec::as_slice);
+        let gone: Vec<&str> = listed
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Value::as_str)
+            .filter(|pointer| !there.iter().any(|there| there == pointer))
+            .filter(|pointer| !erasures.explain_value(seq, pointer))
+            .collect();
+        if !gone.is_empty() {
+            let detail = format!(
+                "the values of {} are gone, and no entry says that they were erased",
+                gone.join(", ")
+            );
+            self.fail(seq, Class::Disclosure, detail);
+        }
+    }
+
+    /// Checks that the raw body or archive that an entry names is there; what it holds is checked where it lies.
+    fn blob(
+        &mut self,
+        sources: &Sources<'_>,
+        seq: u64,
+        body: &Map<String, Value>,
+    ) -> Result<(), LedgerError> {
+        let named = [body.get("source").and_then(|source| source.get("raw")), body.get("archive")];
+        for digest in named.into_iter().flatten().filter_map(Value::as_str) {
+            let Ok(digest) = digest.parse::<Digest>() else { continue };
+            if self.last_blob == Some(digest) {
+                continue;
+            }
+            self.last_blob = Some(digest);
+            let blobs = family(sources.db, families::BLOBS)?;
+            let there = sources.db.get_pinned_cf(blobs, digest.0)?.is_some();
+            if !there && !sources.erasures.explain_blob(&digest) {
+                let detail = format!("the raw body {digest} is gone, and no entry says that it was erased");
+                self.fail(seq, Class::Blob, detail);
+            }
+        }
+        Ok(())
     }
 
     /// Opens the disclosed values of an entry and checks each against what the entry commits to.

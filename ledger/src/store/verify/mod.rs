@@ -5,6 +5,7 @@
 
 mod content;
 mod entries;
+mod erasures;
 mod indexes;
 
 use rocksdb::{DB, IteratorMode};
