@@ -137,6 +137,14 @@ pub(crate) enum Command {
     /// Take evidence or events out of the ledger
     #[command(subcommand)]
     Export(cmd::export::Command),
+    /// Erase personal values; every proof stays
+    Redact(Box<cmd::redact::Args>),
+    /// Legal holds, which keep values from being erased
+    #[command(subcommand)]
+    Hold(cmd::hold::Command),
+    /// How long values are kept
+    #[command(subcommand)]
+    Retention(cmd::retention::Command),
     /// Keys that others need to verify
     #[command(subcommand)]
     Keys(cmd::keys::Command),

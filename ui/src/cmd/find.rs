@@ -225,7 +225,7 @@ impl From<QueryError> for CliError {
 }
 
 /// Reads a time: RFC 3339, a day in UTC, or how long ago.
-fn parse_time(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_time(text: &str) -> Result<u64, String> {
     let ago = text.split_at_checked(text.len().saturating_sub(1)).and_then(|(number, unit)| {
         let seconds = match unit {
             "s" => 1,

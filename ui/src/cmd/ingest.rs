@@ -215,11 +215,15 @@ fn append(input: &Input, mapped: Mapped, ledger: &Ledger, summary: &mut Summary)
     let mut records = batch.records;
     while !records.is_empty() {
         let rest = records.split_off(records.len().min(RECORDS_PER_BATCH));
-        let part = Batch { records, blobs: std::mem::take(&mut blobs) };
+        let part = Batch { records, blobs: blobs.clone() };
         let receipt = ledger.append(part).map_err(|error| CliError::from(error).at(input.name()))?;
         summary.appended += receipt.appended;
         summary.duplicates += receipt.duplicates;
         summary.conflicts += receipt.conflicts;
+        // Of a part that added nothing the raw bodies were not kept, and what comes after it names them.
+        if receipt.appended > 0 {
+            blobs.clear();
+        }
         records = rest;
     }
     Ok(())

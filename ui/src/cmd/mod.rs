@@ -5,12 +5,16 @@ pub(crate) mod completions;
 pub(crate) mod export;
 pub(crate) mod files;
 pub(crate) mod find;
+pub(crate) mod hold;
 pub(crate) mod ingest;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod policy;
 pub(crate) mod rebuild;
+pub(crate) mod redact;
 pub(crate) mod replay;
+pub(crate) mod retention;
+pub(crate) mod selecting;
 pub(crate) mod serve;
 pub(crate) mod stats;
 pub(crate) mod trace;
@@ -39,6 +43,9 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError>
         Command::Find(args) => find::run(&args, context),
         Command::Stats(_) => stats::run(context),
         Command::Export(command) => export::run(command, context),
+        Command::Redact(args) => redact::run(&args, context),
+        Command::Hold(command) => hold::run(&command, context),
+        Command::Retention(command) => retention::run(&command, context),
         Command::Keys(command) => keys::run(&command, context),
         Command::Completions(args) => completions::run(&args, context),
     }

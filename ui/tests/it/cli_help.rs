@@ -5,7 +5,7 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 22] = [
         &[],
         &["init"],
         &["ingest"],
@@ -22,6 +22,11 @@ fn help_of_every_command() {
         &["export", "evidence"],
         &["export", "events"],
         &["export", "log"],
+        &["redact"],
+        &["hold", "place"],
+        &["hold", "list"],
+        &["retention", "set"],
+        &["retention", "run"],
         &["keys", "show"],
     ];
     let mut all = String::new();

@@ -5,6 +5,7 @@ mod cli;
 mod cli_bad_input;
 mod cli_find;
 mod cli_help;
+mod cli_redact;
 mod cli_support;
 mod export_log;
 mod interop;

@@ -24,7 +24,7 @@ pub(super) struct Stored {
 /// sending the same batch again adds only what is missing.
 pub(super) fn append(ledger: &Ledger, batch: Batch) -> Result<Stored, AppendError> {
     let mut stored = Stored { size: ledger.head().size, ..Stored::default() };
-    // Parts still to do, the next one last; the raw bodies go with the first part.
+    // Parts still to do, the next one last; the raw bodies go with the first part that adds something.
     let mut parts: Vec<Vec<NewRecord>> = vec![batch.records];
     let mut blobs = batch.blobs;
     while let Some(mut records) = parts.pop() {
@@ -38,7 +38,10 @@ pub(super) fn append(ledger: &Ledger, batch: Batch) -> Result<Stored, AppendErro
                 stored.duplicates += receipt.duplicates;
                 stored.conflicts += receipt.conflicts;
                 stored.size = receipt.size;
-                blobs.clear();
+                // Of a part that added nothing the raw bodies were not kept, and what comes after it names them.
+                if receipt.appended > 0 {
+                    blobs.clear();
+                }
             }
             Err(error) => match fault(&error) {
                 Fault::Record(index) if index < records.len() => {

@@ -7,6 +7,7 @@ use verdict_ledger::Record;
 use verdict_ledger::chain::Link;
 use verdict_ledger::disclosure::Disclosure;
 use verdict_ledger::entry::EntryView;
+use verdict_ledger::erasure::ErasureNote;
 use verdict_ledger::merkle;
 
 use super::{Page, render};
@@ -24,6 +25,23 @@ struct Present {
     name: String,
     digest: String,
     value: String,
+}
+
+/// A value that the entry commits to and that is not here.
+#[derive(Debug)]
+struct Gone {
+    pointer: String,
+    /// What the log says about it.
+    erased: Option<Erased>,
+}
+
+/// An erasure, as the log records it.
+#[derive(Debug)]
+struct Erased {
+    seq: u64,
+    at: Moment,
+    by: String,
+    legal_basis: String,
 }
 
 /// One line of the drawn path.
@@ -69,9 +87,11 @@ struct EventPage {
     verdict: Verdict,
     path: Vec<PathLine>,
     present: Vec<Present>,
-    withheld: Vec<String>,
+    withheld: Vec<Gone>,
     /// Digest of the raw body and whether it is held.
     raw: Option<(String, bool)>,
+    /// Why the raw body is not held.
+    raw_erased: Option<Erased>,
     raw_path: String,
     has_previous: bool,
     has_next: bool,
@@ -105,6 +125,15 @@ fn build(state: &AppState, shell: Shell, seq: u64, host: String) -> Result<Event
     let event = record.event.as_deref();
     let raw = event.and_then(|event| event.source.raw);
     let raw_held = raw.map(|digest| ledger.blob(&digest)).transpose()?.flatten().is_some();
+    // Every erasure is read for this, so only where something is missing.
+    let missing = !record.withheld.is_empty() || (raw.is_some() && !raw_held);
+    let mut notes = if missing { ledger.erasures_of(seq, raw.as_ref())? } else { Vec::new() };
+    let raw_erased = take(&mut notes, None);
+    let withheld = record
+        .withheld
+        .iter()
+        .map(|pointer| Gone { erased: take(&mut notes, Some(pointer)), pointer: pointer.clone() });
+    let withheld = withheld.collect();
     let text = String::from_utf8(entry);
     let is_text = text.is_ok();
     let bytes = text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
@@ -125,7 +154,8 @@ fn build(state: &AppState, shell: Shell, seq: u64, host: String) -> Result<Event
         verdict,
         path,
         present,
-        withheld: record.withheld.clone(),
+        withheld,
+        raw_erased,
         raw: raw.map(|digest| (digest.to_string(), raw_held)),
         raw_path: event.and_then(|event| event.source.path.clone()).unwrap_or_default(),
         has_previous: seq > 0,
@@ -134,6 +164,18 @@ fn build(state: &AppState, shell: Shell, seq: u64, host: String) -> Result<Event
         verifier_key: ledger.verifier_key(),
         ledger_arg: state.ledger_arg(),
         shell,
+    })
+}
+
+/// Takes the note about a value, or about the raw body.
+fn take(notes: &mut Vec<ErasureNote>, pointer: Option<&String>) -> Option<Erased> {
+    let at = notes.iter().position(|note| note.pointer.as_ref() == pointer)?;
+    let note = notes.swap_remove(at);
+    Some(Erased {
+        seq: note.seq,
+        at: time::moment(note.ts_ns),
+        by: note.by.unwrap_or_else(|| "somebody whose name was erased".to_owned()),
+        legal_basis: note.legal_basis,
     })
 }
 
