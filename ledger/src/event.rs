@@ -239,7 +239,7 @@ pub struct Action {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
     /// Arguments. Disclosed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     pub arguments: Option<Value>,
     /// The thing acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -564,7 +564,7 @@ pub struct Outcome {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorInfo>,
     /// Result. Disclosed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
 }
 
@@ -666,6 +666,11 @@ pub struct Cost {
     pub basis: String,
 }
 
+/// Reads a member that may be any JSON value: `null` is a value that was stated, not the absence of one.
+fn stated<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
 fn reported() -> String {
     "reported".to_owned()
 }
@@ -707,6 +712,17 @@ mod tests {
             })
         );
         assert_eq!(serde_json::from_value::<Event>(value).unwrap(), event);
+    }
+
+    #[test]
+    fn a_stated_null_is_not_an_absent_value() {
+        let value = json!({
+            "id": "e", "source": {}, "action": {"kind": "tool", "name": "t", "arguments": null},
+            "outcome": {"status": "ok", "result": null},
+        });
+        let event: Event = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(event.action.arguments, Some(Value::Null));
+        assert_eq!(serde_json::to_value(&event).unwrap(), value);
     }
 
     #[test]
