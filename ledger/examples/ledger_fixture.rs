@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use verdict_ledger::clock::{Clock, SteppingClock, SteppingEntropy};
+use verdict_ledger::erasure::{Basis, EventRef, NewHold, Selection};
 use verdict_ledger::{Batch, InitOptions, Ledger, NewRecord, OpenOptions, Order, Query, User};
 
 /// Start of the fixed clock.
@@ -46,13 +47,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     other
         .insert("decision".to_owned(), json!({"effect": "allow", "enforced": true, "by": {"kind": "human"}}));
     let other = NewRecord { kind: "action.reported".to_owned(), body: other, stream: None };
-    let fact = json!({"id": "hold-1", "reason": "kept for a court"});
-    let fact = NewRecord::system("hold.placed", fact.as_object().cloned().unwrap_or_default());
+    let fact = json!({"id": "review-1", "reason": "looked at"});
+    let fact = NewRecord::system("review.opened", fact.as_object().cloned().unwrap_or_default());
     ledger.append(Batch {
         records: vec![other, fact],
         blobs: vec![b"{\"a\": \"raw request body\"}".to_vec()],
     })?;
     ledger.settle()?;
+    erase(&ledger)?;
     let expected = expected(&ledger)?;
     drop(ledger);
 
@@ -86,6 +88,31 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn append(ledger: &Ledger, numbers: std::ops::Range<u64>) -> Result<(), Box<dyn Error>> {
     let record = |number| NewRecord { kind: "action.reported".to_owned(), body: event(number), stream: None };
     ledger.append(Batch { records: numbers.map(record).collect(), blobs: Vec::new() })?;
+    Ok(())
+}
+
+/// Erases all values of an entry, and one of another; a third is kept by a hold, which is then released.
+fn erase(ledger: &Ledger) -> Result<(), Box<dyn Error>> {
+    let hold = NewHold {
+        selection: Selection::event(200),
+        matter: "case 1".to_owned(),
+        by: "counsel".to_owned(),
+        reason: "kept for a court".to_owned(),
+        ..NewHold::default()
+    };
+    let (hold, _) = ledger.place_hold(&hold)?;
+    let basis = Basis {
+        legal_basis: "Art. 17(1)(b) GDPR".to_owned(),
+        reason: "consent withdrawn".to_owned(),
+        by: "privacy".to_owned(),
+        requested_by: None,
+    };
+    let events = vec![EventRef::Seq(200), EventRef::Seq(201)];
+    ledger.erase(&Selection { events, ..Selection::default() }, &basis, T0)?;
+    let fields = vec!["/action/arguments".to_owned()];
+    ledger.erase(&Selection { fields, ..Selection::event(202) }, &basis, T0)?;
+    ledger.release_hold(&hold, "counsel", "closed", T0)?;
+    ledger.settle()?;
     Ok(())
 }
 
@@ -130,15 +157,28 @@ fn expected(ledger: &Ledger) -> Result<Value, Box<dyn Error>> {
         "session session-2": found(&Query { sessions: one("session-2"), ..Query::default() })?,
         "text limit, first 300": found(&Query { texts: one("limit"), end_seq: Some(300), ..Query::default() })?,
         "user user-4@example.org of harbor": found(&Query { users: vec![user], ..Query::default() })?,
-        "type hold.placed": found(&Query { kinds: one("hold.placed"), ..Query::default() })?,
+        "type review.opened, payload.erased": found(&Query {
+            kinds: vec!["review.opened".to_owned(), "payload.erased".to_owned()],
+            ..Query::default()
+        })?,
     });
     let record = ledger.record(100)?.ok_or("entry 100 is missing")?;
+    let report = ledger.verify(&mut |_, _| {})?;
+    if !report.is_clean() {
+        return Err(format!("the fixture does not verify: {:?}", report.failures).into());
+    }
+    let withheld = |seq| -> Result<Value, Box<dyn Error>> {
+        Ok(json!(ledger.record(seq)?.ok_or("an entry is missing")?.withheld))
+    };
     Ok(json!({
         "origin": ledger.origin(),
         "size": ledger.head().size,
         "root": ledger.head().root.to_string(),
         "verifier_key": ledger.verifier_key(),
         "event_100": record.event,
+        "disclosures": report.disclosures,
+        "withheld": report.withheld,
+        "withheld_at": {"200": withheld(200)?, "201": withheld(201)?, "202": withheld(202)?},
         "queries": queries,
     }))
 }

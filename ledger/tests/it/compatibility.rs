@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use verdict_ledger::clock::SteppingClock;
+use verdict_ledger::erasure::{Basis, Selection};
 use verdict_ledger::{Batch, Ledger, LedgerError, NewRecord, OpenOptions, Order, Query, User};
 
 use super::store::copy_dir;
@@ -53,8 +54,18 @@ fn check(ledger: &Ledger, want: &Value) {
     assert_eq!(json!(ledger.head().root), want["root"]);
     let report = ledger.verify(&mut |_, _| {}).unwrap();
     assert!(report.is_clean(), "{:?}", report.failures);
-    assert_eq!((json!(report.root), report.withheld, report.blobs), (want["root"].clone(), 0, 1));
+    assert_eq!((json!(report.root), report.blobs), (want["root"].clone(), 1));
+    assert_eq!(
+        (json!(report.disclosures), json!(report.withheld)),
+        (want["disclosures"].clone(), want["withheld"].clone())
+    );
     assert!(report.checkpoints >= 5 && report.disclosures > 1_000);
+    for (seq, withheld) in want["withheld_at"].as_object().unwrap() {
+        let record = ledger.record(seq.parse().unwrap()).unwrap().unwrap();
+        assert_eq!(json!(record.withheld), *withheld, "entry {seq}");
+    }
+    let holds = ledger.holds(0).unwrap();
+    assert!(holds.len() == 1 && holds[0].released.is_some() && !holds[0].active, "{holds:?}");
     assert_eq!(json!(ledger.record(100).unwrap().unwrap().event), want["event_100"]);
     let one = |text: &str| vec![text.to_owned()];
     let user = User { tenant: Some("harbor".to_owned()), user: "user-4@example.org".to_owned() };
@@ -68,7 +79,13 @@ fn check(ledger: &Ledger, want: &Value) {
         ("session session-2", Query { sessions: one("session-2"), ..Query::default() }),
         ("text limit, first 300", Query { texts: one("limit"), end_seq: Some(300), ..Query::default() }),
         ("user user-4@example.org of harbor", Query { users: vec![user], ..Query::default() }),
-        ("type hold.placed", Query { kinds: one("hold.placed"), ..Query::default() }),
+        (
+            "type review.opened, payload.erased",
+            Query {
+                kinds: vec!["review.opened".to_owned(), "payload.erased".to_owned()],
+                ..Query::default()
+            },
+        ),
     ];
     assert_eq!(want["queries"].as_object().unwrap().len(), queries.len());
     for (name, query) in &queries {
@@ -85,12 +102,15 @@ fn a_ledger_of_format_1_opens_verifies_and_answers() {
     check(&reader(&path), &want);
     check(&writer(&path), &want);
     let ledger = writer(&path);
-    let again = json!({"id": "hold-1", "reason": "kept for a court"}).as_object().unwrap().clone();
-    let again = Batch { records: vec![NewRecord::system("hold.placed", again)], blobs: Vec::new() };
+    let again = json!({"id": "review-1", "reason": "looked at"}).as_object().unwrap().clone();
+    let again = Batch { records: vec![NewRecord::system("review.opened", again)], blobs: Vec::new() };
     assert_eq!(ledger.append(again).unwrap().duplicates, 1, "what was said is known");
-    let more = json!({"id": "hold-2"}).as_object().unwrap().clone();
-    let more = Batch { records: vec![NewRecord::system("hold.placed", more)], blobs: Vec::new() };
+    let more = json!({"id": "review-2"}).as_object().unwrap().clone();
+    let more = Batch { records: vec![NewRecord::system("review.opened", more)], blobs: Vec::new() };
     assert_eq!(json!(ledger.append(more).unwrap().seqs[0]), want["size"]);
+    let basis = Basis { legal_basis: "Art. 17".into(), reason: "asked".into(), ..Basis::default() };
+    let erased = ledger.erase(&Selection::event(200), &basis, 0).unwrap();
+    assert!(erased.values > 0 && erased.held.is_empty(), "the hold on it was released: {erased:?}");
     ledger.settle().unwrap();
     assert!(ledger.verify(&mut |_, _| {}).unwrap().is_clean());
 }
