@@ -10,6 +10,7 @@ mod families;
 mod layout;
 mod lock;
 mod open;
+mod pack;
 mod postings;
 mod prepare;
 mod query;

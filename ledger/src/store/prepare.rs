@@ -23,6 +23,10 @@ pub(super) const BATCH_RECORDS_MAX: usize = 100_000;
 /// Most bytes of raw bodies in one batch.
 const BATCH_BLOB_BYTES_MAX: usize = 256 << 20;
 
+/// Random bytes that an entry needs: the secret of its salts, and the nonce of its values.
+const SEED_BYTES: usize = 32;
+const NONCE_BYTES: usize = 12;
+
 /// zstd level for raw bodies.
 const BLOB_ZSTD_LEVEL: i32 = 3;
 
@@ -44,9 +48,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     fn bytes(&self) -> usize {
-        self.body.len()
-            + self.disclosures.as_ref().map_or(0, |(_, row)| row.len())
-            + self.terms.keys.iter().map(Vec::len).sum::<usize>()
+        self.body.len() + self.disclosures.as_ref().map_or(0, |(_, row)| row.len()) + self.terms.len()
     }
 }
 
@@ -72,9 +74,13 @@ pub(super) fn prepare(batch: Batch, sealer: &Sealer, origin: &str) -> Result<Pre
         return too_large("bytes of raw bodies", blob_bytes, BATCH_BLOB_BYTES_MAX);
     }
     // Everything is checked before anything is sealed: a refused batch must leave no data keys behind.
-    let records = batch.records.into_iter().enumerate();
-    let checked =
-        records.map(|(index, record)| check(index, record, sealer, origin)).collect::<Result<Vec<_>, _>>()?;
+    // One call for the whole batch: each costs as much as encrypting a value does.
+    let mut random = vec![[0u8; SEED_BYTES + NONCE_BYTES]; batch.records.len()];
+    sealer.entropy().fill(random.as_flattened_mut())?;
+    let records = batch.records.into_iter().zip(&random).enumerate();
+    let checked = records
+        .map(|(index, (record, random))| check(index, record, random, sealer, origin))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut prepared =
         PreparedBatch { records: Vec::with_capacity(checked.len()), ..PreparedBatch::default() };
     for (mut record, unsealed) in checked {
@@ -108,6 +114,7 @@ struct Unsealed {
 fn check(
     index: usize,
     record: NewRecord,
+    random: &[u8; SEED_BYTES + NONCE_BYTES],
     sealer: &Sealer,
     origin: &str,
 ) -> Result<(Prepared, Option<Unsealed>), AppendError> {
@@ -124,9 +131,10 @@ fn check(
 
     let NewRecord { kind, mut body, stream } = record;
     let subject = sealer.subject(&body);
-    let (mut seed, mut nonce) = ([0; 32], [0; 12]);
-    sealer.entropy().fill(&mut seed)?;
-    sealer.entropy().fill(&mut nonce)?;
+    let (mut seed, mut nonce) = ([0; SEED_BYTES], [0; NONCE_BYTES]);
+    let (for_seed, for_nonce) = random.split_at(SEED_BYTES);
+    seed.copy_from_slice(for_seed);
+    nonce.copy_from_slice(for_nonce);
     let hidden = disclosure::hide(&mut body, &seed).map_err(|source| match source {
         disclosure::DisclosureError::Canon(source) => canon(source),
         source => AppendError::Disclosure { index, id: id.clone(), source },

@@ -2,9 +2,7 @@
 //!
 //! Destroying a data key makes every value under it unreadable wherever copies of the ciphertext may lie.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +14,7 @@ use serde_json::{Map, Value};
 use super::codec::{self, DataKeyRow, DisclosureRow};
 use super::error::LedgerError;
 use super::families::{DATA_KEYS, DISCLOSURES, family};
+use super::pack::Packer;
 use crate::clock::{Entropy, EntropyError};
 use crate::disclosure::Hidden;
 use crate::key::StoreSecret;
@@ -25,12 +24,6 @@ pub(super) type Subject = [u8; 16];
 
 /// Data keys that are kept unwrapped in memory.
 const CACHED_KEYS_MAX: usize = 4096;
-
-/// zstd level for disclosed values: they are small and written on the hot path.
-const ZSTD_LEVEL: i32 = 1;
-
-/// Shorter values are stored as they are: building the tables costs more than it saves.
-const COMPRESS_FROM: usize = 200;
 
 /// Most bytes of the values of one entry when decompressed: each of them at its limit.
 const PLAIN_BYTES_MAX: usize = 8 * crate::disclosure::DISCLOSURE_BYTES_MAX;
@@ -51,6 +44,7 @@ pub(super) struct Sealer {
     keys: Mutex<BTreeMap<Subject, DataKey>>,
     /// Counts how often keys were forgotten; changes only while `keys` is locked.
     forgotten: AtomicU64,
+    packer: Packer,
 }
 
 impl std::fmt::Debug for Sealer {
@@ -80,6 +74,7 @@ impl Sealer {
             entropy,
             keys: Mutex::new(BTreeMap::new()),
             forgotten: AtomicU64::new(0),
+            packer: Packer::default(),
         }
     }
 
@@ -124,7 +119,7 @@ impl Sealer {
         let key = self.key_for(subject)?;
         let plain = codec::encode(hidden);
         let length = u32::try_from(plain.len()).map_err(|_| SealError::Encrypt)?;
-        let packed = pack(plain).map_err(|_| SealError::Encrypt)?;
+        let packed = self.packer.pack(plain).map_err(|_| SealError::Encrypt)?;
         let payload = Payload { msg: &packed, aad: &self.associated(&subject) };
         let sealed = cipher(&key).encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError::Encrypt)?;
         Ok(codec::encode(&DisclosureRow { subject, nonce, length, sealed }))
@@ -142,7 +137,7 @@ impl Sealer {
         let payload = Payload { msg: &row.sealed, aad: &self.associated(&row.subject) };
         let packed = cipher(&key).decrypt(&Nonce::from(row.nonce), payload).map_err(|_| damaged())?;
         let length = usize::try_from(row.length).unwrap_or(usize::MAX).min(PLAIN_BYTES_MAX);
-        let plain = unpack(packed, length).map_err(|_| damaged())?;
+        let plain = self.packer.unpack(packed, length).map_err(|_| damaged())?;
         codec::decode(DISCLOSURES, &plain).map(Some)
     }
 
@@ -252,34 +247,6 @@ impl Sealer {
         // The map is consistent between any two statements that change it.
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-// A zstd context costs many times what it does to one small value, so each thread keeps its own.
-thread_local! {
-    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
-    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
-}
-
-/// Compresses where that makes it shorter; a packed value as long as its plain one is the plain one.
-fn pack(plain: Vec<u8>) -> io::Result<Vec<u8>> {
-    if plain.len() < COMPRESS_FROM {
-        return Ok(plain);
-    }
-    let packed = COMPRESSOR.with_borrow_mut(|slot| match slot {
-        Some(compressor) => compressor.compress(&plain),
-        None => slot.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL)?).compress(&plain),
-    })?;
-    Ok(if packed.len() < plain.len() { packed } else { plain })
-}
-
-fn unpack(packed: Vec<u8>, length: usize) -> io::Result<Vec<u8>> {
-    if packed.len() == length {
-        return Ok(packed);
-    }
-    DECOMPRESSOR.with_borrow_mut(|slot| match slot {
-        Some(decompressor) => decompressor.decompress(&packed, length),
-        None => slot.insert(zstd::bulk::Decompressor::new()?).decompress(&packed, length),
-    })
 }
 
 fn cipher(key: &[u8; 32]) -> Aes256GcmSiv {

@@ -3,6 +3,8 @@
 //! Everything here follows from the entry alone, except the subject, which follows from the row of its disclosed
 //! values: a disclosed value never reaches an index in the clear.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::seal::Subject;
@@ -38,20 +40,26 @@ impl Tag {
     /// identifiers have a fixed length.
     pub(super) fn key(self, term: &[u8]) -> Vec<u8> {
         let mut key = Vec::with_capacity(term.len() + 2 + size_of::<u64>());
-        key.push(self as u8);
-        key.extend_from_slice(term);
-        if !matches!(self, Self::Trace | Self::Subject) {
-            key.push(0);
-        }
+        self.append(term, &mut key);
         key
+    }
+
+    fn append(self, term: &[u8], out: &mut Vec<u8>) {
+        out.push(self as u8);
+        out.extend_from_slice(term);
+        if !matches!(self, Self::Trace | Self::Subject) {
+            out.push(0);
+        }
     }
 }
 
 /// The terms of one entry, as starts of keys, and its trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Terms {
-    /// Starts of keys, sorted, each once.
-    pub(super) keys: Vec<Vec<u8>>,
+    /// Starts of keys, one after the other: one allocation for some twenty of them.
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
     /// The trace that an event belongs to.
     pub(super) trace: Option<TraceId>,
 }
@@ -59,45 +67,69 @@ pub(super) struct Terms {
 impl Terms {
     /// Reads them from a body, before or after its disclosures were split off.
     pub(super) fn of(kind: &str, body: &Map<String, Value>, subject: Option<Subject>) -> Self {
-        let mut keys = vec![Tag::Kind.key(indexed_text(kind).as_bytes())];
-        keys.extend(subject.map(|subject| Tag::Subject.key(&subject)));
-        if kind != ACTION_REPORTED {
-            return Self { keys: sorted(keys), trace: None };
+        let mut terms = Self { bytes: Vec::with_capacity(320), ends: Vec::with_capacity(24), trace: None };
+        terms.text(Tag::Kind, kind);
+        if let Some(subject) = subject {
+            terms.add(Tag::Subject, &subject);
         }
-        let mut add = |tag: Tag, text: Option<&str>| {
-            if let Some(text) = text {
-                keys.push(tag.key(indexed_text(text).as_bytes()));
-            }
-        };
+        if kind != ACTION_REPORTED {
+            return terms;
+        }
         let text = |path: &[&str]| at(body, path).and_then(Value::as_str);
-        add(Tag::Agent, text(&["agent", "name"]).or_else(|| text(&["agent", "id"])));
-        add(Tag::Tool, text(&["action", "name"]));
-        add(Tag::Effect, text(&["decision", "effect"]));
-        add(Tag::Session, text(&["session"]));
+        let (agent, tool) = (text(&["agent", "name"]), text(&["action", "name"]));
+        let texts = [
+            (Tag::Agent, agent.or_else(|| text(&["agent", "id"]))),
+            (Tag::Tool, tool),
+            (Tag::Effect, text(&["decision", "effect"])),
+            (Tag::Session, text(&["session"])),
+        ];
+        for (tag, text) in texts {
+            text.inspect(|text| terms.text(tag, text));
+        }
         let rules = at(body, &["decision", "policy", "rules"]).and_then(Value::as_array);
         for rule in rules.map(Vec::as_slice).unwrap_or_default() {
-            add(Tag::Rule, rule.as_str());
+            rule.as_str().inspect(|rule| terms.text(Tag::Rule, rule));
         }
         let said = [
-            &["decision", "reason"][..],
-            &["decision", "code"],
-            &["action", "name"],
-            &["agent", "name"],
-            &["outcome", "error", "type"],
+            text(&["decision", "reason"]),
+            text(&["decision", "code"]),
+            tool,
+            agent,
+            text(&["outcome", "error", "type"]),
         ];
-        for word in words(said.iter().filter_map(|path| text(path))) {
-            add(Tag::Word, Some(&word));
+        for word in words(said.into_iter().flatten()) {
+            terms.add(Tag::Word, word.as_bytes());
         }
-        let trace = text(&["trace_id"]).and_then(|id| id.parse::<TraceId>().ok());
-        keys.extend(trace.map(|trace| Tag::Trace.key(&trace.0)));
-        Self { keys: sorted(keys), trace }
+        terms.trace = text(&["trace_id"]).and_then(|id| id.parse::<TraceId>().ok());
+        if let Some(trace) = terms.trace {
+            terms.add(Tag::Trace, &trace.0);
+        }
+        terms
     }
-}
 
-fn sorted(mut keys: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    keys.sort_unstable();
-    keys.dedup();
-    keys
+    fn text(&mut self, tag: Tag, text: &str) {
+        self.add(tag, indexed_text(text).as_bytes());
+    }
+
+    fn add(&mut self, tag: Tag, term: &[u8]) {
+        tag.append(term, &mut self.bytes);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Lists the starts of keys; one may come more than once.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let key = self.bytes.get(start..*end).unwrap_or_default();
+            start = *end;
+            key
+        })
+    }
+
+    /// Bytes that they take.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 fn at<'a>(body: &'a Map<String, Value>, path: &[&str]) -> Option<&'a Value> {
@@ -106,29 +138,27 @@ fn at<'a>(body: &'a Map<String, Value>, path: &[&str]) -> Option<&'a Value> {
 }
 
 /// Returns a text as the indexes hold it: without NUL, which ends it in a key, and cut.
-pub(super) fn indexed_text(text: &str) -> String {
-    let mut cut: String = text.chars().filter(|c| *c != '\0').collect();
-    let mut end = cut.len().min(INDEXED_BYTES_MAX);
-    while !cut.is_char_boundary(end) {
-        end -= 1;
+pub(super) fn indexed_text(text: &str) -> Cow<'_, str> {
+    let cut = if text.contains('\0') { Cow::from(text.replace('\0', "")) } else { Cow::from(text) };
+    if cut.len() <= INDEXED_BYTES_MAX {
+        return cut;
     }
-    cut.truncate(end);
-    cut
+    let end = cut.floor_char_boundary(INDEXED_BYTES_MAX);
+    Cow::from(cut.get(..end).unwrap_or_default().to_owned())
 }
 
 /// Splits texts into the words that are indexed: runs of letters, lower case. Numbers and identifiers are left out:
 /// each occurs once, and an index of them would be larger than what it finds; they have indexes of their own.
-pub(super) fn words<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut words: Vec<String> = texts
+pub(super) fn words<'a>(texts: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Cow<'a, str>> {
+    texts
         .flat_map(|text| text.split(|c: char| !c.is_alphanumeric()))
         .filter(|word| !word.is_empty() && !word.chars().any(char::is_numeric))
         .filter(|word| WORD_CHARS.contains(&word.chars().count()))
-        .map(str::to_lowercase)
+        .map(|word| {
+            let lower = word.bytes().all(|byte| byte.is_ascii_lowercase());
+            if lower { Cow::from(word) } else { Cow::from(word.to_lowercase()) }
+        })
         .take(WORDS_MAX)
-        .collect();
-    words.sort_unstable();
-    words.dedup();
-    words
 }
 
 #[cfg(test)]
@@ -146,17 +176,15 @@ mod tests {
             "user": "ada@example.org",
         });
         let terms = Terms::of(ACTION_REPORTED, body.as_object().unwrap(), Some([9; 16]));
-        let has = |tag: Tag, text: &str| terms.keys.contains(&tag.key(text.as_bytes()));
+        let has = |tag: Tag, text: &str| terms.keys().any(|key| key == tag.key(text.as_bytes()));
         assert!(
             has(Tag::Agent, "support-agent") && has(Tag::Tool, "issue_refund") && has(Tag::Effect, "block")
         );
         assert!(has(Tag::Rule, "r.one") && has(Tag::Rule, "r.two") && has(Tag::Session, "s-1"));
         assert!(has(Tag::Word, "limit") && has(Tag::Word, "refund") && !has(Tag::Word, "500"));
-        assert!(
-            terms.keys.contains(&Tag::Subject.key(&[9; 16]))
-                && terms.keys.contains(&Tag::Trace.key(&terms.trace.unwrap().0))
-        );
-        assert!(!terms.keys.iter().any(|key| key.windows(3).any(|part| part == b"ada")));
+        let has_id = |tag: Tag, id: [u8; 16]| terms.keys().any(|key| key == tag.key(&id));
+        assert!(has_id(Tag::Subject, [9; 16]) && has_id(Tag::Trace, terms.trace.unwrap().0));
+        assert!(!terms.keys().any(|key| key.windows(3).any(|part| part == b"ada")));
     }
 
     #[test]
