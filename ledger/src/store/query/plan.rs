@@ -92,7 +92,10 @@ impl Query {
 }
 
 fn words(text: &str) -> Result<Vec<String>, QueryError> {
-    let words = terms::words(std::iter::once(text));
+    let mut words: Vec<String> =
+        terms::words(std::iter::once(text)).map(std::borrow::Cow::into_owned).collect();
+    words.sort_unstable();
+    words.dedup();
     if words.is_empty() { Err(QueryError::NoWord { text: text.to_owned() }) } else { Ok(words) }
 }
 
