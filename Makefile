@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test interop fuzz lint bench ci
+.PHONY: help setup build demo test test-long interop fuzz lint bench ci
 
 # So that `make test SKIP_BROWSER=1` reaches the scripts and the tests.
 ifdef SKIP_BROWSER
@@ -12,11 +12,14 @@ endif
 ifdef SKIP_PYTHON
 export SKIP_PYTHON
 endif
+ifdef SKIP_STRACE
+export SKIP_STRACE
+endif
 # Passed on to the task: `make demo ARGS=--no-serve`, `make test ARGS=merkle`, `make bench ARGS=append`.
 ARGS ?=
 
 help: ## list the tasks
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: ## install everything that any task needs (make demo and make test install their own part)
 	@.ci/setup lint
@@ -31,10 +34,15 @@ demo: ## see the whole product work on recorded traffic, then open its UI (ARGS=
 	@. .ci/env; exec deploy/demo.sh $(ARGS)
 
 # nextest last: its summary is what a reader, and CI, looks for at the end.
-test: ## run all tests (SKIP_BROWSER=1, SKIP_PYTHON=1; ARGS=FILTER: only some)
+test: ## run all tests (SKIP_BROWSER=1, SKIP_PYTHON=1, SKIP_STRACE=1; ARGS=FILTER: only some)
 	@.ci/setup test
 	@. .ci/env; if [ -z "$(ARGS)" ]; then cargo test --doc --workspace --locked; fi
 	@. .ci/env; cargo nextest run --workspace --locked $(ARGS)
+
+test-long: ## run the crash tests in full: 1,000 kills, every fault, thousands of power cuts (about an hour)
+	@.ci/setup test
+	@. .ci/env; VERDICT_LONG=1 cargo nextest run -p verdict-ledger --locked --profile long \
+		--success-output immediate -E 'test(/^crash::/)' $(ARGS)
 
 interop: ## only the tests against implementations that we did not write (Rust crates, Python packages, openssl)
 	@.ci/setup test

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rocksdb::ErrorKind;
+
 use crate::canon::CanonError;
 use crate::clock::EntropyError;
 use crate::disclosure::DisclosureError;
@@ -61,7 +63,7 @@ pub enum LedgerError {
     Rebuilding,
     /// A reader cannot follow the writer to where it is now; what it has seen it still has.
     #[error(
-        "this reader cannot follow the writer, which deleted files since or rebuilt the indexes; open the ledger again"
+        "this reader cannot follow the writer, which deleted files, rebuilt indexes or cut a torn log since; open the ledger again"
     )]
     Reopen,
     /// Another process writes the ledger.
@@ -122,7 +124,7 @@ pub enum LedgerError {
     },
     /// The database failed.
     #[error("the database failed: {0}")]
-    Database(#[from] rocksdb::Error),
+    Database(#[source] rocksdb::Error),
     /// A file failed.
     #[error("cannot access {}", path.display())]
     Io {
@@ -141,6 +143,18 @@ pub enum LedgerError {
     /// The genesis entry could not be written.
     #[error("cannot write the first entry")]
     Genesis(#[source] Box<AppendError>),
+}
+
+impl From<rocksdb::Error> for LedgerError {
+    fn from(error: rocksdb::Error) -> Self {
+        match error.kind() {
+            // Bytes that are not those that were written; its text names the file and the offset.
+            ErrorKind::Corruption => {
+                Self::Damaged { place: "database".to_owned(), detail: error.to_string() }
+            }
+            _ => Self::Database(error),
+        }
+    }
 }
 
 impl LedgerError {

@@ -116,6 +116,13 @@ impl LockFile {
         if write {
             lock.own()?;
         }
+        // It is made in its full length, so that no crash leaves it shorter, and no slot could be lost with the rest.
+        let bytes =
+            lock.file.metadata().map_err(|source| LedgerError::Io { path: path.to_owned(), source })?.len();
+        if bytes != 2 * SLOT_BYTES {
+            let detail = format!("it has {bytes} bytes, and a lock has {}", 2 * SLOT_BYTES);
+            return Err(LedgerError::LockDamaged { path: lock.path, detail });
+        }
         let look = || [0, 1].into_iter().filter_map(|slot| lock.slot(slot)).max_by_key(|state| state.counter);
         match (0..LOOKS).find_map(|_| look()) {
             Some(state) => Ok((lock, state)),

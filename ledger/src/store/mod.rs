@@ -19,12 +19,14 @@ mod read;
 #[cfg(test)]
 mod readers;
 mod rebuild;
+mod recover;
 mod seal;
 mod sequence;
 mod terms;
 mod tiles;
 mod tree;
 mod verify;
+mod wal;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -19,6 +19,7 @@ use super::layout::{FORMAT, Layout, Settings};
 use super::lock::{LockFile, LockState};
 use super::postings::{self, OpenBlock};
 use super::rebuild;
+use super::recover;
 use super::seal::Sealer;
 use super::sequence::Sequencer;
 use super::terms::Terms;
@@ -129,8 +130,7 @@ pub(super) fn open_writer(
     let layout = Layout::new(dir);
     let settings = layout.read_settings()?;
     let lock_path = lock_path(&layout, &settings, options);
-    let db = DB::open_cf_descriptors(&families::db_options(), layout.db(), families::descriptors())
-        .map_err(|error| open_error(error, &layout))?;
+    let db = recover::open_for_writing(&layout, &settings, &lock_path, options, &families::db_options())?;
     // After the database: its own lock keeps other writers from changing the lock file under our eyes.
     let (lock, lock_state) = LockFile::open(&lock_path, true)?;
     let parts = Parts { layout, settings, lock_path, lock_state };
@@ -212,13 +212,7 @@ fn open_secondary(
     };
     let secret = StoreSecret::load(&layout.store_secret())?;
     let secondary = SecondaryDir::create(&*options.entropy)?;
-    let db = DB::open_cf_descriptors_as_secondary(
-        &families::db_options(),
-        &layout.db(),
-        &secondary.0,
-        families::descriptors(),
-    )
-    .map_err(|error| open_error(error, &layout))?;
+    let db = recover::open_for_reading(&layout, &settings, &lock_path, &lock_state, &secondary.0, doubt)?;
     let db = Arc::new(db);
     let parts = Parts { layout, settings, lock_path, lock_state };
     parts.check_lock().or_else(&mut *doubt)?;
@@ -275,7 +269,10 @@ pub(super) fn catch_up(ledger: &Ledger) -> Result<Head, LedgerError> {
     if lock_state.acked < before.size {
         return Err(LedgerError::RolledBack { have: lock_state.acked, want: before.size });
     }
-    follow(&inner.db)?;
+    if !follow(&inner.db)? {
+        let same = lock_state.acked == before.size && lock_state.root() == Some(before.root);
+        return if same { Ok(before) } else { Err(LedgerError::Reopen) };
+    }
     let head = caught_up(&inner.db, &inner.lock_path, &lock_state, &inner.verifier_key)?;
     let got = merkle::root_at(&StoredNodes::new(&inner.db)?, before.size)?;
     if got != before.root {
@@ -299,7 +296,10 @@ fn caught_up(db: &DB, path: &Path, lock: &LockState, verifier_key: &str) -> Resu
         if seen.is_ok() {
             break;
         }
-        follow(db)?;
+        if !follow(db)? {
+            // Another look would show the same.
+            break;
+        }
         rebuild::check_finished(db)?;
         seen = look();
     }
@@ -309,13 +309,17 @@ fn caught_up(db: &DB, path: &Path, lock: &LockState, verifier_key: &str) -> Resu
 /// Brings a secondary instance up to the writer. One that meets a table that is gone stays where it is and fails at the
 /// same place each time, and a rebuild makes families anew, of which an instance that is open does not learn: either
 /// way only another instance can follow.
-fn follow(db: &DB) -> Result<(), LedgerError> {
-    db.try_catch_up_with_primary().map_err(|error| {
-        if is_gone(&error) || error.to_string().contains("unknown column family") {
-            return LedgerError::Reopen;
+///
+/// False for one that follows no writer: it was opened on a log with a torn tail.
+fn follow(db: &DB) -> Result<bool, LedgerError> {
+    match db.try_catch_up_with_primary() {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotSupported => Ok(false),
+        Err(error) if is_gone(&error) || error.to_string().contains("unknown column family") => {
+            Err(LedgerError::Reopen)
         }
-        error.into()
-    })
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Checks that the rows are of the version that this program reads: it would misread any other.
@@ -375,7 +379,7 @@ pub(super) fn stored_size(db: &DB) -> Result<u64, LedgerError> {
 }
 
 /// Checks that the database holds what the lock says was acknowledged, and returns that head.
-fn acknowledged(
+pub(super) fn acknowledged(
     db: &DB,
     path: &Path,
     lock: &LockState,
@@ -642,7 +646,11 @@ fn open_block(db: &DB, size: u64) -> Result<OpenBlock, LedgerError> {
 pub(super) struct SecondaryDir(PathBuf);
 
 impl SecondaryDir {
-    fn create(entropy: &dyn Entropy) -> Result<Self, LedgerError> {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn create(entropy: &dyn Entropy) -> Result<Self, LedgerError> {
         let mut tried = 0;
         loop {
             let mut random = [0; 16];

@@ -1,6 +1,7 @@
 //! Integration tests of the ledger, in one binary: RocksDB is linked once.
 
 mod compatibility;
+mod crash;
 mod erasure;
 mod ingest;
 mod query;

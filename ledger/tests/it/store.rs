@@ -442,7 +442,14 @@ fn a_clock_that_goes_backwards_does_not_take_the_log_with_it() {
     for number in 0..5 {
         append(&ledger, [number]);
     }
+    drop(ledger);
+    // Also across a restart, after which the clock says last year.
+    let clock = Arc::new(Backwards((T0 - 31_536_000_000_000_000).into()));
+    let ledger = Ledger::open(&dir.path().join("l"), &OpenOptions::default(), clock).unwrap();
+    append(&ledger, [5]);
+    ledger.settle().unwrap();
     let times: Vec<u64> = ledger.records(0..9).map(|record| record.unwrap().ts_ns).collect();
+    assert_eq!(times.len(), 7);
     assert!(times.is_sorted(), "{times:?}");
     assert!(ledger.verify(&mut |_, _| {}).unwrap().is_clean());
 }
@@ -485,6 +492,24 @@ fn a_ledger_that_is_never_idle_is_signed_too() {
     // What was appended before the last request was signed before that was served.
     let newest = Checkpoint::verify(&ledger.checkpoint().unwrap().unwrap(), &verifier(&ledger)).unwrap();
     assert!(newest.size >= 10, "{newest:?}");
+}
+
+#[test]
+fn a_checkpoint_that_is_signed_during_a_verification_is_no_damage() {
+    let bench = Bench::new();
+    let ledger = bench.init();
+    append(&ledger, 0..5);
+    let mut signed = false;
+    let report = ledger.verify(&mut |_, _| {
+        if !signed {
+            ledger.settle().unwrap();
+            signed = true;
+        }
+    });
+    let report = report.unwrap();
+    assert!(signed && report.is_clean(), "{report:?}");
+    let again = ledger.verify(&mut |_, _| {}).unwrap();
+    assert_eq!((again.is_clean(), again.checkpoints), (true, report.checkpoints + 1));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod browser;
 mod cli;
 mod cli_bad_input;
+mod cli_disk;
 mod cli_find;
 mod cli_help;
 mod cli_redact;

@@ -23,6 +23,7 @@ use super::families::{self, DERIVED, META, family};
 use super::layout::Layout;
 use super::lock::LockFile;
 use super::open;
+use super::recover;
 use super::seal::Sealer;
 use super::{Head, OpenOptions};
 use crate::key::StoreSecret;
@@ -67,8 +68,7 @@ pub(super) fn rebuild(
     // A cut between a family that is gone and the one that replaces it leaves it missing.
     let mut create = families::db_options();
     create.create_missing_column_families(true);
-    let mut db = DB::open_cf_descriptors(&create, layout.db(), families::descriptors())
-        .map_err(|error| open::open_error(error, &layout))?;
+    let mut db = recover::open_for_writing(&layout, &settings, &lock_path, options, &create)?;
     // Held to the end: nobody writes under this lock meanwhile.
     let (_lock, lock_state) = LockFile::open(&lock_path, true)?;
     let parts = open::Parts { layout, settings, lock_path, lock_state };
