@@ -4,8 +4,11 @@
 //! tests (`exporters/tests/it/corpus.rs`) with everything under `fuzz/corpus`, so that what a fuzzer once found is
 //! tested for ever.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 use verdict_exporters::evidence::{self, Outcome, VerifierKeys};
+use verdict_ledger::authority::{Authority, Role, TrustError};
 use verdict_ledger::canon;
 use verdict_ledger::clock::SteppingEntropy;
 use verdict_ledger::disclosure::{self, Disclosure};
@@ -13,6 +16,7 @@ use verdict_ledger::entry::{ENTRY_BYTES_MAX, EntryView};
 use verdict_ledger::ingest::{self, Format, Limits, Signal};
 use verdict_ledger::merkle::{self, Hash};
 use verdict_ledger::note::{Checkpoint, SignedNote, TlogProof, VerifierKey};
+use verdict_ledger::signer::SignerConfig;
 use verdict_ledger::tile::{self, Tile};
 use verdict_replay::policy::Bundle;
 
@@ -20,12 +24,13 @@ use verdict_replay::policy::Bundle;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("aisecops", aisecops),
     ("detect", detect),
     ("disclosure", disclosures),
     ("entry", entry),
     ("evidence", evidence_bundle),
+    ("keys", keys),
     ("merkle", merkle_proofs),
     ("native", native),
     ("note", note),
@@ -159,13 +164,44 @@ const BUNDLE_KEYS: &str = include_str!("../corpus/evidence.keys");
 /// An evidence bundle: nothing but those that were signed verifies, for no byte of an archive is free.
 pub fn evidence_bundle(data: &[u8]) {
     let mut keys = BUNDLE_KEYS.lines().filter_map(|line| VerifierKey::parse(line).ok());
-    let keys =
-        VerifierKeys { log: keys.next().into_iter().collect(), bundle: keys.next().into_iter().collect() };
+    let keys = VerifierKeys {
+        log: keys.next().into_iter().collect(),
+        bundle: keys.next().into_iter().collect(),
+        ..VerifierKeys::default()
+    };
     let limits = evidence::Limits::default();
     let verified =
         evidence::verify(data, &keys, &limits).is_ok_and(|report| report.outcome == Outcome::Verified);
     let genuine = BUNDLES.contains(&data);
     assert_eq!(verified, genuine, "verified and changed, or genuine and refused");
+}
+
+/// Entries about keys, one a line, and a `*.signer.toml`: whatever history they make, whoever holds one of its keys gets
+/// an answer, and the key of a size leads to itself unless it was revoked.
+pub fn keys(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = SignerConfig::parse(Path::new("log.signer.toml"), text);
+    }
+    let entries = data.split(|byte| *byte == b'\n').filter_map(|line| {
+        let seq = EntryView::parse(line).ok()?.seq.parse().ok()?;
+        Some((seq, line))
+    });
+    let Ok(authority) = Authority::fold(entries) else { return };
+    let sizes =
+        authority.entries().iter().flat_map(|seq| [*seq, seq.saturating_add(1), seq.saturating_add(2)]);
+    for size in sizes.chain([u64::MAX]) {
+        let own = authority.path(authority.log_key_at(size), size);
+        let itself =
+            matches!(&own, Ok(steps) if steps.is_empty()) || matches!(own, Err(TrustError::Revoked { .. }));
+        assert!(itself, "the key of size {size} does not lead to itself: {own:?}");
+        for span in authority.spans(Role::Log) {
+            let _ = authority.path(&span.key, size);
+        }
+        for span in authority.spans(Role::Bundle) {
+            let _ = authority.bundle_successor(&span.key, authority.current(Role::Bundle), size);
+        }
+        let _ = authority.origin_of_entry(size);
+    }
 }
 
 /// A policy archive (`.tar.gz`): what is taken is written back to something that is taken as the same bundle.

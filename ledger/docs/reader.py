@@ -9,7 +9,6 @@ import base64, hashlib, json, pathlib, sys, urllib.request
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 try: import blake3
 except ImportError: blake3 = None
-
 place = ["arguments"]  # what is being read, for the message
 def at(name): place[0] = name; return name
 def check(holds, what):
@@ -27,7 +26,9 @@ def read_checkpoint(note, keys):  # C2SP signed-note and tlog-checkpoint
     origin, size, root = text.split("\n")[:3]
     check(blank and lines.endswith("\n") and size == str(int(size)), "it is not a checkpoint")
     known, signers = {}, []
-    for key in filter(lambda line: line.split("+")[0] == origin, keys.split("\n")):
+    for key, *limits in (line.split() for line in keys.split("\n") if line.split("+")[0] == origin):
+        limits = {"from": 0, "to": size} | dict(limit.split("=") for limit in limits)  # of a key that was replaced
+        if not int(limits["from"]) <= int(size) <= int(limits["to"]): continue
         ident, packed = key.split("+", 2)[1:]
         check(sha256(origin.encode(), b"\n", unbase64(packed)).hex()[:8] == ident, f"{key} is not what its hash says")
         known[bytes.fromhex(ident)] = key, Ed25519PublicKey.from_public_bytes(unbase64(packed)[1:])
@@ -40,7 +41,6 @@ def read_checkpoint(note, keys):  # C2SP signed-note and tlog-checkpoint
             signers.append(key)
     check(signers, "it has no signature by any of the given keys")
     return origin, int(size), unbase64(root), signers
-
 def tree(hashes):  # RFC 6962 section 2.1, from leaf hashes up
     if len(hashes) < 2: return hashes[0] if hashes else sha256()
     split = 1 << (len(hashes) - 1).bit_length() - 1

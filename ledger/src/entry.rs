@@ -87,6 +87,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) ts: &'a [u8],
     /// Body.
     pub(crate) body: &'a [u8],
+    /// Type, as it is written: escaped, if anything in it needs to be.
+    pub(crate) kind: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
@@ -100,7 +102,7 @@ impl<'a> Frame<'a> {
             (kind + 1).checked_sub(FRAME_TYPE.len())
         })?;
         let (rest, kind) = rest.split_at_checked(start)?;
-        kind.strip_prefix(FRAME_TYPE)?;
+        let kind = kind.strip_prefix(FRAME_TYPE)?.strip_suffix(b"\"")?;
         let (rest, ts) = rest.split_at_checked(rest.len().checked_sub(TS_BYTES)?)?;
         let rest = rest.strip_suffix(FRAME_TS)?;
         let mut expected = Vec::with_capacity(128 + origin.len());
@@ -108,7 +110,7 @@ impl<'a> Frame<'a> {
         canon::append_string(origin, &mut expected);
         // Writing into memory does not fail.
         let _ = write!(expected, r#","prev":"{prev}","seq":"{seq}""#);
-        Some(Self { ts, body: rest.strip_suffix(&expected[..])? })
+        Some(Self { ts, body: rest.strip_suffix(&expected[..])?, kind })
     }
 }
 

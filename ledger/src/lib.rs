@@ -19,6 +19,7 @@
 //! - Everything but the entries, the disclosures and the raw bodies can be rebuilt from the entries.
 
 pub mod action;
+pub mod authority;
 pub mod canon;
 pub mod chain;
 pub mod clock;
@@ -31,6 +32,7 @@ pub mod key;
 pub mod merkle;
 pub mod note;
 pub mod record;
+pub mod signer;
 mod store;
 pub mod text;
 pub mod tile;
@@ -38,6 +40,7 @@ pub mod tile;
 pub use record::{Batch, NewRecord, Receipt, Record};
 pub use store::erasure;
 pub use store::{
-    AppendError, Class, Depth, Head, Index, InitOptions, Ledger, LedgerError, Matches, OpenOptions, Order,
-    Query, QueryError, Reads, Rebuilt, Report, Rows, TraceRef, User, VerifyFailure, VerifyOptions,
+    AppendError, Change, Class, Depth, Head, Index, InitOptions, KeyFile, KeySource, Ledger, LedgerError,
+    Matches, OpenOptions, Order, Query, QueryError, Reads, Rebuilt, Report, RestoreOptions, RestorePlan,
+    Revoking, Rotation, Rows, SigningFailure, TraceRef, User, VerifyFailure, VerifyOptions,
 };

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest as _, Sha256};
 
-use crate::key::SigningKey;
 use crate::merkle::{self, Hash, ProofError};
+use crate::signer::{Signer, SignerError, sign_verified};
 use crate::tile::decimal;
 
 /// Signature type of a plain Ed25519 note signature.
@@ -57,6 +57,17 @@ pub enum NoteError {
     /// The Merkle proof does not hold.
     #[error(transparent)]
     Proof(#[from] ProofError),
+}
+
+/// Why a checkpoint was not signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The origin cannot name a key, or what is to be signed is no checkpoint.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+    /// The signer gave no signature.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
 }
 
 const fn malformed(what: &'static str, why: &'static str) -> NoteError {
@@ -154,6 +165,12 @@ impl fmt::Debug for VerifierKey {
     }
 }
 
+impl serde::Serialize for VerifierKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// One signature line of a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoteSignature {
@@ -247,12 +264,27 @@ impl Checkpoint {
     }
 
     /// Signs; the key's name is the origin.
-    pub fn sign(&self, key: &SigningKey) -> Result<String, NoteError> {
-        let text = self.text();
+    pub fn sign(&self, key: &dyn Signer) -> Result<String, SignError> {
+        let line = self.signature_line(key)?;
+        Ok(format!("{}\n{line}", self.text()))
+    }
+
+    /// Signs a note that is signed already, by another key or by a witness, and appends the signature. A note that
+    /// this key has signed is returned as it is.
+    pub fn add_signature(note: &str, key: &dyn Signer) -> Result<String, SignError> {
+        let checkpoint = Self::from_text(&SignedNote::parse(note)?.text)?;
+        match Self::verify(note, &VerifierKey::new(&checkpoint.origin, key.public())?) {
+            Ok(_) => Ok(note.to_owned()),
+            Err(NoteError::Unsigned { .. }) => Ok(format!("{note}{}", checkpoint.signature_line(key)?)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn signature_line(&self, key: &dyn Signer) -> Result<String, SignError> {
         let verifier = VerifierKey::new(&self.origin, key.public())?;
         let mut signature = verifier.id.to_vec();
-        signature.extend_from_slice(&key.sign(text.as_bytes()));
-        Ok(format!("{text}\n— {} {}\n", self.origin, BASE64.encode(signature)))
+        signature.extend_from_slice(&sign_verified(key, self.text().as_bytes())?);
+        Ok(format!("— {} {}\n", self.origin, BASE64.encode(signature)))
     }
 
     /// Parses the text of a note.
@@ -352,6 +384,7 @@ impl fmt::Display for TlogProof {
 mod tests {
     use super::*;
     use crate::clock::SteppingEntropy;
+    use crate::key::SigningKey;
 
     fn signed() -> (String, VerifierKey, SigningKey) {
         let key = SigningKey::generate(&SteppingEntropy::default()).unwrap();

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use verdict_ledger::clock::SystemClock;
 use verdict_ledger::id::TraceId;
+use verdict_ledger::key::Passphrases;
 use verdict_ledger::{Ledger, LedgerError, OpenOptions};
 
 use crate::cmd;
 use crate::exit::CliError;
 use crate::output::Output;
+use crate::passphrase::Source;
 
 /// Audit ledger for AI agents: keeps what was decided so that it cannot be quietly changed, and decides it again
 /// under other policies.
@@ -55,6 +57,10 @@ pub(crate) struct Global {
     /// [env: VERDICT_LOCK].
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) lock: Option<PathBuf>,
+    /// File whose first line is the passphrase of encrypted key files; without it the terminal asks
+    /// [env: VERDICT_PASSPHRASE_FILE].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// Form of the result; a command says which it can write.
     #[arg(long, global = true, value_enum)]
     pub(crate) format: Option<Format>,
@@ -145,9 +151,11 @@ pub(crate) enum Command {
     /// How long values are kept
     #[command(subcommand)]
     Retention(cmd::retention::Command),
-    /// Keys that others need to verify
+    /// Keys: those that others need to verify; rotate, revoke, encrypt
     #[command(subcommand)]
     Keys(cmd::keys::Command),
+    /// Go on from a backup, under a new origin, and record what is lost
+    Restore(cmd::restore::Args),
     /// Write a shell completion script
     Completions(cmd::completions::Args),
 }
@@ -159,6 +167,8 @@ pub(crate) struct Context {
     pub(crate) ledger: PathBuf,
     /// Lock file.
     pub(crate) lock: Option<PathBuf>,
+    /// Where the passphrase of encrypted key files comes from.
+    pub(crate) passphrases: Arc<Source>,
     /// Output.
     pub(crate) output: Output,
 }
@@ -170,6 +180,10 @@ impl Context {
             ledger: from_environment(global.ledger.clone(), "VERDICT_LEDGER")
                 .unwrap_or_else(|| PathBuf::from("verdict-ledger")),
             lock: from_environment(global.lock.clone(), "VERDICT_LOCK"),
+            passphrases: Arc::new(Source::new(from_environment(
+                global.passphrase_file.clone(),
+                "VERDICT_PASSPHRASE_FILE",
+            ))),
             output: Output::new(global.format, global.color, global.quiet),
         }
     }
@@ -188,9 +202,13 @@ impl Context {
         })
     }
 
-    /// How a ledger is opened.
+    /// How the ledger is opened.
     pub(crate) fn options(&self) -> OpenOptions {
-        OpenOptions { lock: self.lock.clone(), ..OpenOptions::default() }
+        OpenOptions {
+            lock: self.lock.clone(),
+            passphrases: Arc::clone(&self.passphrases) as Arc<dyn Passphrases>,
+            ..OpenOptions::default()
+        }
     }
 }
 

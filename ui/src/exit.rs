@@ -211,6 +211,9 @@ impl From<LedgerError> for CliError {
                 ),
             LedgerError::LockMissing { .. } => Self::of(Kind::Untrusted, &error)
                 .hint("restore the lock file, or name where it is now with --lock PATH"),
+            LedgerError::RolledBack { .. } => Self::of(Kind::Untrusted, &error)
+                .hint("do not append to it; compare it with a backup and with checkpoints that others keep")
+                .hint("if this is a backup that was put back on purpose, `verdict restore` goes on from it under a new origin and records what is lost"),
             _ if error.is_untrusted() => Self::of(Kind::Untrusted, &error)
                 .hint("do not append to it; compare it with a backup and with checkpoints that others keep"),
             LedgerError::Damaged { place, .. } if place.starts_with("tree hash") || place.starts_with("row of `ix_") => {
@@ -238,14 +241,49 @@ impl From<LedgerError> for CliError {
                 inner
             }
             LedgerError::Key(key) => {
-                let kind = match key {
-                    KeyError::Format { .. } => Kind::Unusable,
-                    _ => Kind::Environment,
-                };
-                Self::of(kind, &error).hint("writing needs the files in `keys/`: restore them from a backup")
+                let out = Self::of(key_kind(key), &error);
+                match key_hint(key) {
+                    Some(hint) => out.hint(hint),
+                    None => out.hint("a ledger needs the files in `keys/`: restore them from a backup"),
+                }
             }
+            LedgerError::SignerConfig(_) | LedgerError::KeyChange(_) | LedgerError::Restore(_) => {
+                Self::of(Kind::Unusable, &error)
+            }
+            LedgerError::Rotation { .. } => Self::of(Kind::Environment, &error)
+                .hint("both keys must sign it once; make the former key's signer work, then open the ledger again"),
+            LedgerError::Append(cause) => Self::from(cause.clone()),
             _ => Self::of(Kind::Environment, &error),
         }
+    }
+}
+
+/// How a command ends that cannot use a key file.
+pub(crate) const fn key_kind(error: &KeyError) -> Kind {
+    match error {
+        KeyError::Format { .. }
+        | KeyError::Locked { .. }
+        | KeyError::WrongPassphrase { .. }
+        | KeyError::NoPassphrase { .. }
+        | KeyError::WeakPassphrase
+        | KeyError::Cost { .. } => Kind::Unusable,
+        _ => Kind::Environment,
+    }
+}
+
+/// The way out, where it is another than a backup.
+pub(crate) const fn key_hint(error: &KeyError) -> Option<&'static str> {
+    match error {
+        KeyError::Locked { .. } => Some(
+            "name a file that holds the passphrase with --passphrase-file or VERDICT_PASSPHRASE_FILE, or run the command on a terminal, which asks",
+        ),
+        KeyError::WrongPassphrase { .. } => Some(
+            "passphrases are told apart by every byte; the first line of the file is taken, without its line feed",
+        ),
+        KeyError::Exposed { .. } => {
+            Some("whoever could read it has the key: think about `verdict keys rotate`")
+        }
+        _ => None,
     }
 }
 
@@ -255,6 +293,8 @@ impl From<AppendError> for CliError {
             AppendError::Storage { full: true, .. } => Self::of(Kind::Environment, &error).hint(FULL),
             AppendError::Storage { .. } | AppendError::Poisoned { .. } => Self::of(Kind::Environment, &error)
                 .hint("run the command again: what was acknowledged is kept and is not added twice"),
+            AppendError::Unsigned { .. } => Self::of(Kind::Environment, &error)
+                .hint("make the signer of the log key work; `verdict keys show` tells where it is"),
             AppendError::ReadOnly | AppendError::Entropy(_) => Self::of(Kind::Environment, &error),
             _ => Self::of(Kind::Unusable, &error),
         }

@@ -9,18 +9,20 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use verdict_ledger::disclosure::{self, Disclosure};
 use verdict_ledger::id::Digest;
-use verdict_ledger::key::SigningKey;
 use verdict_ledger::note::{Checkpoint, NoteError, TlogProof, VerifierKey};
+use verdict_ledger::signer::{Signer, SignerError, sign_verified};
 use verdict_ledger::{Ledger, NewRecord};
 
 use super::check::{Check, Checks, Status};
 use super::compliance::{self, Oscal};
 use super::content::{self, Content, DisclosureLine, Files};
 use super::facts::{self, Facts};
+use super::history::{self, HISTORY};
 use super::material::{Material, MaterialError, Selection};
 use super::redaction::{self, Reason, Redaction, Withhold};
 use super::report;
 use super::transcript::Transcript;
+use super::verify::VerifierKeys;
 use super::{policies, verify};
 use crate::archive::{self, ArchiveError, Packed};
 use crate::bag;
@@ -38,7 +40,7 @@ const TOOL: &str = "verdict";
 #[derive(Debug, Clone)]
 pub struct ExportOptions<'a> {
     /// Bundle key; never the log key.
-    pub signer: &'a SigningKey,
+    pub signer: &'a dyn Signer,
     /// Name of the bundle key in its verifier key text.
     pub signer_name: &'a str,
     /// Version of the program.
@@ -116,6 +118,9 @@ pub enum ExportError {
         /// What is wrong.
         detail: String,
     },
+    /// The bundle key does not sign.
+    #[error("the bundle was not signed")]
+    Signer(#[from] SignerError),
     /// A part cannot be written as JSON or HTML.
     #[error("cannot write `{file}`: {detail}")]
     Render {
@@ -169,8 +174,9 @@ pub fn build(material: &Material, options: &ExportOptions<'_>) -> Result<Built, 
     limit_files(&files)?;
 
     let mut checks = Checks::default();
-    Content { files: &files, predicate: &predicate, log_keys: std::slice::from_ref(&log_key) }
-        .check(&mut checks);
+    let keys = VerifierKeys { log: vec![log_key.clone()], ..VerifierKeys::default() };
+    let content = Content { files: &files, predicate: &predicate, keys: &keys };
+    content.check(content.check_log(), &mut checks);
     if let Some(Check { name, detail, .. }) = checks.0.iter().find(|check| check.status != Status::Ok) {
         return Err(ExportError::Unsound { check: name, detail: detail.clone() });
     }
@@ -207,7 +213,7 @@ pub fn build(material: &Material, options: &ExportOptions<'_>) -> Result<Built, 
 }
 
 fn limit_files(files: &Files) -> Result<(), ExportError> {
-    // Ten more are added: tag files, report, verifier page, verification, transcript.
+    // More are added: tag files, report, verifier page, verification, transcript.
     let (files, limit) = (files.len() as u64 + 12, archive::Limits::default().files);
     if files > limit { Err(ExportError::TooManyFiles { files, limit }) } else { Ok(()) }
 }
@@ -332,6 +338,11 @@ impl Draft {
                 files.insert(format!("{directory}{path}"), bytes.clone());
             }
         }
+        files.insert(
+            HISTORY.into(),
+            history::to_jsonl(&material.history)
+                .map_err(|error| ExportError::Render { file: HISTORY, detail: error.to_string() })?,
+        );
         let keys = [KeyLine::new("log", log_key), KeyLine::new("bundle", bundle_key)];
         let mut lines = Vec::new();
         for key in &keys {
@@ -508,7 +519,7 @@ fn seal(
         detail: error.to_string(),
     };
     let payload = serde_json::to_vec(&statement).map_err(render)?;
-    let signature = options.signer.sign(&dsse::pae(dsse::IN_TOTO, &payload));
+    let signature = sign_verified(options.signer, &dsse::pae(dsse::IN_TOTO, &payload))?;
     let key_id = dsse::key_id(options.signer.public().as_bytes());
     let envelope = Envelope::new(&payload, key_id, &signature);
     tags.insert(verify::ENVELOPE.into(), envelope.to_bytes().map_err(render)?);

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use verdict_ledger::disclosure::{self, Disclosure};
 use verdict_ledger::merkle::{self, Hash};
-use verdict_ledger::note::{Checkpoint, NoteError, SignedNote, TlogProof, VerifierKey};
+use verdict_ledger::note::{Checkpoint, SignedNote, TlogProof};
 
 use super::check::{Checked, Checks, Fault};
 use super::facts::{self, Facts};
+use super::history::{self, HISTORY, History};
 use super::proof::range_root;
+use super::verify::VerifierKeys;
 use super::{policies, redaction};
 use crate::statement::{Predicate, SelectionRef};
 
@@ -46,14 +48,23 @@ pub(crate) fn proof_path(seq: u64) -> String {
 pub(crate) struct Content<'a> {
     pub(crate) files: &'a Files,
     pub(crate) predicate: &'a Predicate,
-    pub(crate) log_keys: &'a [VerifierKey],
+    pub(crate) keys: &'a VerifierKeys,
+}
+
+/// What a bundle says about its log: the checkpoint that it claims, and the keys that it proves against it.
+pub(crate) struct LogChecks {
+    /// `None` in bundles from before there was a history; then only the keys that are given count.
+    pub(crate) history: Result<(Option<History>, String), Fault>,
+    /// The checkpoint, if the verifier's keys lead to the one that signed it.
+    pub(crate) checkpoint: Result<(Checkpoint, String), Fault>,
 }
 
 impl Content<'_> {
     /// Runs every check; each that needs a missing or failed part says so.
-    pub(crate) fn check(&self, checks: &mut Checks) {
-        let checkpoint = checks.record("checkpoint", self.checkpoint());
-        let facts = checks.record("entries", self.entries());
+    pub(crate) fn check(&self, log: LogChecks, checks: &mut Checks) {
+        let history = checks.record("keys", log.history);
+        let checkpoint = checks.record("checkpoint", log.checkpoint);
+        let facts = checks.record("entries", self.entries(history.flatten().as_ref()));
         checks.record("inclusion", self.inclusion(checkpoint.as_ref(), facts.as_deref()));
         let disclosed = checks.record("disclosures", self.disclosures(facts.as_deref()));
         checks.record("redactions", self.redactions(disclosed.as_ref()));
@@ -71,8 +82,26 @@ impl Content<'_> {
         std::str::from_utf8(self.file(name)?).map_err(|_| Fault::failed(name, "is not UTF-8"))
     }
 
-    /// The checkpoint is signed by a key that the verifier gave, and is the one that the statement names.
-    fn checkpoint(&self) -> Result<(Checkpoint, String), Fault> {
+    /// Checks what the log signed, before anything that rests on it.
+    pub(crate) fn check_log(&self) -> LogChecks {
+        let claimed = self.claimed();
+        let history = claimed.clone().and_then(|claimed| {
+            // One that was signed and is not here has failed the check `files` already.
+            if !self.files.contains_key(HISTORY) {
+                return Ok((
+                    None,
+                    "none in this bundle: the keys that are given are all that counts".to_owned(),
+                ));
+            }
+            let (history, detail) = History::read(self.text(HISTORY)?, &claimed)?;
+            Ok((Some(history), detail))
+        });
+        let checkpoint = claimed.and_then(|claimed| self.checkpoint(claimed, history.as_ref().ok()));
+        LogChecks { history, checkpoint }
+    }
+
+    /// The checkpoint is the one that the statement names.
+    fn claimed(&self) -> Result<Checkpoint, Fault> {
         let text = self.text(CHECKPOINT)?;
         let note = SignedNote::parse(text).map_err(|error| Fault::failed(CHECKPOINT, error.to_string()))?;
         let claimed = Checkpoint::from_text(&note.text)
@@ -84,38 +113,31 @@ impl Content<'_> {
         {
             return Err(Fault::failed(CHECKPOINT, "is not the checkpoint that the signed statement names"));
         }
-        if self.log_keys.is_empty() {
+        Ok(claimed)
+    }
+
+    /// The checkpoint is signed by the key of its time, to which a key that the verifier gave leads.
+    fn checkpoint(
+        &self,
+        claimed: Checkpoint,
+        history: Option<&(Option<History>, String)>,
+    ) -> Result<(Checkpoint, String), Fault> {
+        if self.keys.log.is_empty() {
             return Err(Fault::not_run(
                 "no log key was given, so nothing says that the log made this checkpoint",
             ));
         }
-        let mut signed_by = None;
-        for key in self.log_keys {
-            match Checkpoint::verify(text, key) {
-                Ok(_) => signed_by = Some(key.to_string()),
-                Err(error @ NoteError::BadSignature { .. }) => {
-                    return Err(Fault::failed(CHECKPOINT, error.to_string()));
-                }
-                Err(_) => {}
-            }
-        }
-        let Some(key) = signed_by else {
-            let signers: Vec<_> = note
-                .signatures
-                .iter()
-                .map(|line| format!("{}+{}", line.name.escape_default(), hex::encode(line.id)))
-                .collect();
-            return Err(Fault::untrusted(
-                CHECKPOINT,
-                format!("is signed by {}, by none of the given log keys", signers.join(", ")),
-            ));
+        let note = self.text(CHECKPOINT)?;
+        let (history, _) = needs(history, "keys")?;
+        let detail = match history {
+            Some(history) => history.trust(note, &claimed, self.keys)?,
+            None => history::trust_directly(note, &claimed, self.keys)?,
         };
-        let detail = format!("log `{}`, {} entries, signed by {key}", claimed.origin, claimed.size);
         Ok((claimed, detail))
     }
 
     /// Every line is an entry of this log, in order, and of the selection.
-    fn entries(&self) -> Result<(Vec<Facts>, String), Fault> {
+    fn entries(&self, history: Option<&History>) -> Result<(Vec<Facts>, String), Fault> {
         let bytes = self.file(EVENTS)?;
         let fail = |line: usize, why: String| Fault::failed(EVENTS, format!("line {line}: {why}"));
         let Some(lines) = bytes.strip_suffix(b"\n") else {
@@ -129,7 +151,9 @@ impl Content<'_> {
             if all.last().is_some_and(|last| last.seq >= seq) {
                 return Err(fail(number, format!("entry {seq} is out of order")).at(seq));
             }
-            if entry.origin != self.predicate.origin {
+            // Before a restore the log had another origin.
+            let origin = history.map_or(&*self.predicate.origin, |h| h.authority.origin_of_entry(seq));
+            if entry.origin != origin {
                 return Err(fail(number, format!("entry {seq} is of another log")).at(seq));
             }
             all.push(entry);

@@ -11,6 +11,7 @@ use verdict_replay::policy::{Bundle, Policy};
 use verdict_replay::run::{Run, Scope, replay};
 
 use super::facts::{self, Facts};
+use super::history::{self, HistoryEntry};
 use super::policies::{self, POLICY_KINDS};
 
 /// What to export.
@@ -117,6 +118,8 @@ pub struct Material {
     pub disclosures: BTreeMap<u64, Vec<String>>,
     /// Policies, by digest.
     pub policies: Vec<PolicyMaterial>,
+    /// Entries about keys below the checkpoint.
+    pub history: Vec<HistoryEntry>,
     /// Replays, by digest of the bundle.
     pub reevaluations: Vec<Reevaluation>,
 }
@@ -159,11 +162,12 @@ impl Material {
         Ok(Self {
             selection: selection.clone(),
             checkpoint: note,
-            log_key: ledger.verifier_key(),
+            log_key: ledger.authority().log_key_at(checkpoint.size).to_string(),
             entries,
             proofs,
             disclosures,
             policies,
+            history: history::collect(ledger, checkpoint.size)?,
             reevaluations,
         })
     }

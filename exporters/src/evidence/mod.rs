@@ -5,6 +5,7 @@ mod check;
 mod compliance;
 mod content;
 mod facts;
+mod history;
 mod material;
 mod policies;
 mod proof;
@@ -19,6 +20,7 @@ pub use crate::statement::{
 };
 pub use build::{Built, ExportError, ExportOptions, build, export, export_event};
 pub use check::{Check, Status};
+pub use history::HistoryEntry;
 pub use material::{Material, MaterialError, PolicyMaterial, Reevaluation, Selection};
 pub use redaction::Withhold;
-pub use verify::{Outcome, VerifierKeys, VerifyError, VerifyReport, verify};
+pub use verify::{Outcome, SizeRange, VerifierKeys, VerifyError, VerifyReport, verify};

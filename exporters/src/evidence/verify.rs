@@ -5,11 +5,12 @@ use std::io::Read;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use verdict_ledger::authority::Role;
 use verdict_ledger::merkle::leaf_hash;
 use verdict_ledger::note::VerifierKey;
 
 use super::check::{Check, Checked, Checks, Fault, Status};
-use super::content::{self, Content, Files};
+use super::content::{self, Content, Files, LogChecks};
 use super::facts;
 use crate::archive::{self, ArchiveError, Limits, Member, Method};
 use crate::bag;
@@ -35,6 +36,31 @@ pub struct VerifierKeys {
     pub log: Vec<VerifierKey>,
     /// Keys that may sign bundles.
     pub bundle: Vec<VerifierKey>,
+    /// Sizes of checkpoints that a key answers for, where the verifier was told: of former and of revoked keys.
+    pub sizes: BTreeMap<String, SizeRange>,
+}
+
+impl VerifierKeys {
+    /// Tells whether a key answers for checkpoints of this size.
+    pub fn allows(&self, key: &VerifierKey, size: u64) -> bool {
+        self.sizes.get(&key.to_string()).is_none_or(|range| range.holds(size))
+    }
+}
+
+/// Sizes of checkpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SizeRange {
+    /// First.
+    pub from: u64,
+    /// Last; `None`: no last one.
+    pub to: Option<u64>,
+}
+
+impl SizeRange {
+    /// Tells whether a size is among them.
+    pub fn holds(&self, size: u64) -> bool {
+        size >= self.from && self.to.is_none_or(|to| size <= to)
+    }
 }
 
 /// How a verification ended.
@@ -157,6 +183,51 @@ struct Bundle<'a> {
     members: Vec<(&'a str, &'a Member<'a>)>,
 }
 
+/// An envelope that is readable, and the key of the verifier's that signed it, if one did.
+struct Signed {
+    envelope: Envelope,
+    statement: Statement,
+    message: Vec<u8>,
+    signature: [u8; 64],
+    key: Option<VerifierKey>,
+}
+
+impl Signed {
+    /// Looks at the signature again in the light of what the log says about its bundle keys. That counts only when the
+    /// verifier's keys lead to the checkpoint that it is proven against.
+    fn settle(&self, result: Checked, log: &LogChecks, keys: &VerifierKeys) -> Checked {
+        let (Ok((history, _)), Ok((checkpoint, _))) = (&log.history, &log.checkpoint) else { return result };
+        let size = checkpoint.size;
+        let untrusted = |why: String| Err(Fault::untrusted(ENVELOPE, why));
+        if let Some(key) = &self.key {
+            let revoked = history.as_ref().map(|history| history.authority.check_bundle_key(key, size));
+            if let Some(Err(error)) = revoked {
+                return untrusted(error.to_string());
+            }
+            if !keys.allows(key, size) {
+                return untrusted(format!(
+                    "your key file says that {key} does not answer for bundles over size {size}: it was replaced or revoked"
+                ));
+            }
+            return result;
+        }
+        let Some(history) = history else { return result };
+        let claimed = self.envelope.key_id();
+        let mut spans = history.authority.spans(Role::Bundle).iter();
+        let Some(span) = spans.find(|span| {
+            dsse::key_id(span.key.public().as_bytes()) == claimed
+                && span.key.verifies(&self.message, &self.signature)
+        }) else {
+            return result;
+        };
+        match history.bundle_key(&span.key, size, keys) {
+            Ok(by) => Ok(((), format!("{} files signed by {by}", self.statement.subject.len()))),
+            Err(Some(why)) => untrusted(why),
+            Err(None) => result,
+        }
+    }
+}
+
 /// The content of a bundle after its files were compared with what was signed.
 #[derive(Default)]
 struct Loaded {
@@ -192,19 +263,29 @@ impl<'a> Bundle<'a> {
     fn check(&self, keys: &VerifierKeys, checks: &mut Checks) -> Option<Predicate> {
         checks.record("layout", self.layout());
         let (signed, result) = self.signature(&keys.bundle);
-        checks.record("signature", result);
-        let loaded = self.load(signed.as_ref().map(|(_, statement)| statement));
-        checks.record("files", self.files(signed.as_ref().map(|(_, statement)| statement), &loaded));
-        checks.record("manifests", Self::manifests(&loaded, signed.as_ref().map(|(envelope, _)| envelope)));
+        let loaded = self.load(signed.as_ref().map(|signed| &signed.statement));
         // What an unknown key signed is still worth reading, as long as nobody takes it for verified.
-        let predicate = signed.map(|(_, statement)| statement.predicate);
-        if let Some(predicate) = &predicate {
-            Content { files: &loaded.intact, predicate, log_keys: &keys.log }.check(checks);
+        let content = signed.as_ref().map(|signed| Content {
+            files: &loaded.intact,
+            predicate: &signed.statement.predicate,
+            keys,
+        });
+        let log = content.as_ref().map(Content::check_log);
+        let result = match (&signed, &log) {
+            (Some(signed), Some(log)) => signed.settle(result, log, keys),
+            _ => result,
+        };
+        checks.record("signature", result);
+        let statement = signed.as_ref().map(|signed| &signed.statement);
+        checks.record("files", self.files(statement, &loaded));
+        checks.record("manifests", Self::manifests(&loaded, signed.as_ref().map(|signed| &signed.envelope)));
+        if let (Some(content), Some(log)) = (&content, log) {
+            content.check(log, checks);
         } else {
             let fault = Fault::not_run("there is no readable statement to check the content against");
             checks.record::<()>("content", Err(fault));
         }
-        predicate
+        signed.map(|signed| signed.statement.predicate)
     }
 
     /// The seven tag files come first, then files below `data/`, sorted; there is nothing else.
@@ -233,7 +314,7 @@ impl<'a> Bundle<'a> {
     }
 
     /// The envelope is in its one form, signed by a key of the verifier's, over a statement that is one of ours.
-    fn signature(&self, keys: &[VerifierKey]) -> (Option<(Envelope, Statement)>, Checked) {
+    fn signature(&self, keys: &[VerifierKey]) -> (Option<Signed>, Checked) {
         let fail = |why: String| Err(Fault::failed(ENVELOPE, why));
         let Some(member) = self.member(ENVELOPE) else {
             return (None, fail("is missing: the bundle is not signed".to_owned()));
@@ -265,8 +346,9 @@ impl<'a> Bundle<'a> {
             if id(key) != claimed {
                 return (None, fail(format!("names key {claimed}, but is signed by {}", id(key))));
             }
-            let subjects = statement.subject.len();
-            return (Some((envelope, statement)), Ok(((), format!("{subjects} files signed by {key}"))));
+            let detail = format!("{} files signed by {key}", statement.subject.len());
+            let signed = Signed { envelope, statement, message: signed, signature, key: Some(key.clone()) };
+            return (Some(signed), Ok(((), detail)));
         }
         if keys.iter().any(|key| id(key) == claimed) {
             return (None, fail(format!("the signature by key {claimed} does not verify")));
@@ -277,7 +359,7 @@ impl<'a> Bundle<'a> {
             let why = format!("is signed by key {claimed}, which is none of the given bundle keys");
             Fault::untrusted(ENVELOPE, why)
         };
-        (Some((envelope, statement)), Err(fault))
+        (Some(Signed { envelope, statement, message: signed, signature, key: None }), Err(fault))
     }
 
     /// Reads every file. What was signed is compared before anything is inflated.

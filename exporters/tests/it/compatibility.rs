@@ -16,7 +16,7 @@ fn keys() -> VerifierKeys {
     let keys = text.lines().filter(|line| !line.starts_with('#'));
     let keys = keys.map(|line| VerifierKey::parse(line).unwrap());
     let (bundle, log) = keys.partition(|key| key.name().ends_with("/bundle"));
-    VerifierKeys { log, bundle }
+    VerifierKeys { log, bundle, ..VerifierKeys::default() }
 }
 
 #[test]

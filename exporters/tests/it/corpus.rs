@@ -75,6 +75,13 @@ fn write_the_seeds() {
     seed("note", "checkpoint", &files["data/log/checkpoint"]);
     seed("note", "log-key", keys.log[0].to_string().as_bytes());
 
+    seed("keys", "history", &crate::keys::a_history());
+    seed(
+        "keys",
+        "signer",
+        b"public_key = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='\nexec = ['/bin/sign']\n",
+    );
+
     let proof = &files["data/proofs/5.tlog-proof"];
     seed("proof", "5.tlog-proof", proof);
     let text = std::str::from_utf8(proof).unwrap();

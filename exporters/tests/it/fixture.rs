@@ -5,8 +5,8 @@ use std::convert::Infallible;
 
 use serde_json::{Value, json};
 use verdict_exporters::evidence::{
-    Built, ExportOptions, Limits, Material, PolicyMaterial, Reevaluation, Selection, VerifierKeys,
-    VerifyReport, Withhold, build, verify,
+    Built, ExportOptions, HistoryEntry, Limits, Material, PolicyMaterial, Reevaluation, Selection,
+    VerifierKeys, VerifyReport, Withhold, build, verify,
 };
 use verdict_ledger::clock::SteppingEntropy;
 use verdict_ledger::disclosure;
@@ -79,6 +79,14 @@ impl Log {
     fn body(&self, seq: u64) -> (&'static str, Value) {
         let digest = self.policy.digest().to_string();
         let body = match seq {
+            0 => {
+                return (
+                    "ledger.created",
+                    json!({"id": "ledger", "uuid": "00", "format": 1,
+                           "verifier_key": VerifierKey::new(ORIGIN, self.log_key.public()).unwrap(),
+                           "bundle_key": VerifierKey::new("ledger.example/it/bundle", self.bundle_key.public()).unwrap()}),
+                );
+            }
             2 => {
                 return (
                     "policy.published",
@@ -147,6 +155,12 @@ impl Log {
                 .map(|(s, d)| (*s, d.clone()))
                 .collect(),
             policies: policies.into_iter().collect(),
+            history: vec![HistoryEntry {
+                seq: 0,
+                entry: self.entries[0].clone(),
+                inclusion: inclusion_proof(&tree, 0, size).unwrap(),
+                handover: None,
+            }],
             reevaluations: if named && seqs.len() > 3 { vec![self.reevaluation(size)] } else { Vec::new() },
         }
     }
@@ -223,6 +237,7 @@ impl Log {
         VerifierKeys {
             log: vec![VerifierKey::new(ORIGIN, self.log_key.public()).unwrap()],
             bundle: vec![VerifierKey::new("auditor-name-for-it", self.bundle_key.public()).unwrap()],
+            ..VerifierKeys::default()
         }
     }
 

@@ -79,6 +79,7 @@ impl Real {
         VerifierKeys {
             log: vec![VerifierKey::parse(&self.ledger.verifier_key()).unwrap()],
             bundle: vec![VerifierKey::new("b", self.key.public()).unwrap()],
+            ..VerifierKeys::default()
         }
     }
 }

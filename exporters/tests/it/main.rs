@@ -11,6 +11,7 @@ mod compatibility;
 mod corpus;
 mod fixture;
 mod interop;
+mod keys;
 mod ledger;
 mod round_trip;
 mod tamper;

@@ -19,9 +19,9 @@ use super::lock::{LockFile, LockState};
 use super::queue::{CloseOnDrop, Queue, Ticket, WriterHandle};
 use super::seal::Sealer;
 use super::sequence::{Built, Sequencer};
+use super::sign::{Signed, Signing};
 use crate::chain::Link;
 use crate::clock::Clock;
-use crate::key::SigningKey;
 use crate::merkle::Frontier;
 use crate::note::Checkpoint;
 use crate::record::Receipt;
@@ -46,7 +46,9 @@ enum Work {
 pub(super) struct Committer {
     pub(super) db: Arc<DB>,
     pub(super) origin: String,
-    pub(super) log_key: SigningKey,
+    pub(super) signing: Signing,
+    /// Who waits for a checkpoint of at least so many entries.
+    pub(super) waiting: Vec<(u64, Ticket<()>)>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) lock: Arc<LockFile>,
@@ -101,24 +103,23 @@ fn sequence(sequencer: &mut Sequencer, queue: &Queue, work: &SyncSender<Work>) {
 impl Committer {
     fn run(mut self, works: &Receiver<Work>, flusher: &LockFlusher) {
         loop {
+            self.take_signature();
             match works.recv_timeout(IDLE) {
                 Ok(Work::Write(built, ticket)) => {
                     ticket.settle(self.write(*built, flusher));
                     // A ledger that is never idle is signed too.
-                    if self.checkpoint_due() {
-                        self.report(Self::settle);
-                    }
+                    self.begin_checkpoint_when_due();
                 }
                 Ok(Work::Failed(error, ticket)) => {
                     let refused = self.check_poisoned();
                     ticket
                         .settle(Err(refused.err().unwrap_or_else(|| self.poison(&error.to_string(), false))));
                 }
-                Ok(Work::Settle(ticket)) => ticket.settle(self.settle()),
+                Ok(Work::Settle(ticket)) => self.settle(ticket),
                 Err(RecvTimeoutError::Timeout) => self.idle(),
                 Err(RecvTimeoutError::Disconnected) => {
                     // The last caller is gone; what is not settled now is settled at the next open.
-                    if let Err(error) = self.settle() {
+                    if let Err(error) = self.close() {
                         tracing::error!(%error, "the ledger was closed without a final checkpoint");
                     }
                     return;
@@ -128,26 +129,33 @@ impl Committer {
     }
 
     fn idle(&mut self) {
-        if self.checkpoint_due() {
-            self.report(Self::settle);
-        } else if self.poisoned.is_none() && self.lock_state.acked < self.frontier.size() {
-            self.report(Self::level_lock);
+        if !self.begin_checkpoint_when_due()
+            && self.poisoned.is_none()
+            && let Err(error) = self.level_lock_if_behind()
+        {
+            tracing::error!(%error, "the lock could not be brought level");
         }
     }
 
-    /// Tells whether there is something to sign and the last checkpoint is old enough. A clock that was set back
-    /// must not stop the checkpoints until it has caught up.
-    fn checkpoint_due(&self) -> bool {
-        self.poisoned.is_none()
+    /// Begins to sign what is acknowledged, if there is something to sign and the last checkpoint is old enough. A
+    /// clock that was set back must not stop the checkpoints until it has caught up.
+    fn begin_checkpoint_when_due(&mut self) -> bool {
+        let now = self.clock.now_ns();
+        let due = self.poisoned.is_none()
             && self.frontier.size() > self.last_checkpoint_size
-            && self.clock.now_ns().abs_diff(self.last_checkpoint_ns) >= CHECKPOINT_INTERVAL_NS
+            && !self.signing.is_pending()
+            && !self.signing.is_pausing(now)
+            && now.abs_diff(self.last_checkpoint_ns) >= CHECKPOINT_INTERVAL_NS;
+        if due {
+            self.begin_checkpoint();
+            self.take_signature();
+        }
+        due
     }
 
-    /// Does what nobody waits for; a failure is in the log and poisons the writer.
-    fn report(&mut self, step: fn(&mut Self) -> Result<(), AppendError>) {
-        if let Err(error) = step(self) {
-            tracing::error!(%error, "the ledger could not be settled");
-        }
+    fn begin_checkpoint(&mut self) {
+        let (size, root) = (self.frontier.size(), self.frontier.root());
+        self.signing.begin(Checkpoint { origin: self.origin.clone(), size, root });
     }
 
     /// Writes a group and makes it durable; on success readers see it.
@@ -181,37 +189,84 @@ impl Committer {
         Ok(receipts)
     }
 
-    /// Signs a checkpoint over the acknowledged head, if the last one is older, and brings the lock level.
-    fn settle(&mut self) -> Result<(), AppendError> {
-        self.check_poisoned()?;
+    /// Signs a checkpoint over the acknowledged head, if the last one is older, and brings the lock level. Whoever
+    /// asked is told when it is signed; nobody else waits.
+    fn settle(&mut self, ticket: Ticket<()>) {
         let size = self.frontier.size();
-        if size > self.last_checkpoint_size {
-            let root = self.frontier.root();
-            let checkpoint = Checkpoint { origin: self.origin.clone(), size, root };
-            let note = match checkpoint.sign(&self.log_key) {
-                Ok(note) => note,
-                Err(error) => return Err(AppendError::Storage { detail: error.to_string(), full: false }),
-            };
-            // The lock goes first: a checkpoint that anybody can read is one that the lock knows.
-            self.lock_state.checkpoint = Some(note.clone());
-            self.level_lock()?;
-            let db = Arc::clone(&self.db);
-            let stored =
-                family(&db, CHECKPOINTS).map_err(|error| error.to_string()).and_then(|checkpoints| {
-                    let mut durable = WriteOptions::default();
-                    durable.set_sync(true);
-                    db.put_cf_opt(checkpoints, size.to_be_bytes(), note, &durable)
-                        .map_err(|error| error.to_string())
-                });
-            if let Err(detail) = stored {
-                return Err(self.poison(&detail, is_full(&detail)));
-            }
-            self.last_checkpoint_size = size;
-            self.last_checkpoint_ns = self.clock.now_ns();
-        } else if self.lock_state.acked < size {
-            self.level_lock()?;
+        let ready = self.check_poisoned().and_then(|()| self.level_lock_if_behind());
+        if ready.is_err() || size <= self.last_checkpoint_size {
+            ticket.settle(ready);
+            return;
         }
+        self.waiting.push((size, ticket));
+        if !self.signing.is_pending() {
+            self.begin_checkpoint();
+        }
+        self.take_signature();
+    }
+
+    /// Stores a checkpoint that was signed meanwhile, and tells those who wait for it.
+    fn take_signature(&mut self) {
+        while let Some(signed) = self.signing.poll(self.clock.now_ns()) {
+            let outcome = match signed {
+                Signed::Note(size, note) => self.check_poisoned().and_then(|()| self.store(size, note)),
+                Signed::Failed(detail) => Err(AppendError::Unsigned { detail }),
+            };
+            let (signed, failed) = (self.last_checkpoint_size, outcome.is_err());
+            for (size, ticket) in std::mem::take(&mut self.waiting) {
+                if failed || size <= signed {
+                    ticket.settle(outcome.clone());
+                } else {
+                    self.waiting.push((size, ticket));
+                }
+            }
+            // What was acknowledged while the last one was being signed and somebody waits for.
+            if self.poisoned.is_none() && !self.waiting.is_empty() && !self.signing.is_pending() {
+                self.begin_checkpoint();
+            }
+        }
+    }
+
+    /// Makes a signed checkpoint durable and visible.
+    fn store(&mut self, size: u64, note: String) -> Result<(), AppendError> {
+        // The lock goes first: a checkpoint that anybody can read is one that the lock knows.
+        self.lock_state.checkpoint = Some(note.clone());
+        self.level_lock()?;
+        let db = Arc::clone(&self.db);
+        let stored = family(&db, CHECKPOINTS).map_err(|error| error.to_string()).and_then(|checkpoints| {
+            let mut durable = WriteOptions::default();
+            durable.set_sync(true);
+            db.put_cf_opt(checkpoints, size.to_be_bytes(), note, &durable).map_err(|error| error.to_string())
+        });
+        if let Err(detail) = stored {
+            return Err(self.poison(&detail, is_full(&detail)));
+        }
+        self.last_checkpoint_size = size;
+        self.last_checkpoint_ns = self.clock.now_ns();
         Ok(())
+    }
+
+    /// The last thing that a writer does: signs what is left, and waits for it.
+    fn close(&mut self) -> Result<(), AppendError> {
+        self.check_poisoned()?;
+        self.level_lock_if_behind()?;
+        loop {
+            if !self.signing.is_pending() {
+                if self.frontier.size() <= self.last_checkpoint_size {
+                    return Ok(());
+                }
+                self.begin_checkpoint();
+            }
+            match self.signing.wait(self.clock.now_ns()) {
+                Some(Signed::Note(size, note)) => self.store(size, note)?,
+                Some(Signed::Failed(detail)) => return Err(AppendError::Unsigned { detail }),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn level_lock_if_behind(&mut self) -> Result<(), AppendError> {
+        if self.lock_state.acked < self.frontier.size() { self.level_lock() } else { Ok(()) }
     }
 
     /// The next state of the lock: everything that is acknowledged, and nothing in flight.

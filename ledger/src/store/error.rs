@@ -11,6 +11,7 @@ use crate::disclosure::DisclosureError;
 use crate::key::KeyError;
 use crate::merkle::Hash;
 use crate::note::NoteError;
+use crate::signer::{SignerConfigError, SignerError};
 
 /// Why the ledger cannot be created, opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,31 @@ pub enum LedgerError {
     /// A key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// An external signer is set up wrongly.
+    #[error(transparent)]
+    SignerConfig(#[from] SignerConfigError),
+    /// A signer does not sign.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// A rotation has its entry and not yet its checkpoint.
+    #[error(
+        "the rotation of the log key is not finished: the checkpoint of size {size} is not signed: {detail}"
+    )]
+    Rotation {
+        /// Size of the checkpoint that both keys must sign.
+        size: u64,
+        /// Why not.
+        detail: String,
+    },
+    /// A key cannot be rotated or revoked so.
+    #[error("{0}")]
+    KeyChange(String),
+    /// An entry about keys, or about a restore, was not written.
+    #[error("the entry was not written")]
+    Append(#[from] AppendError),
+    /// There is nothing to restore, or not from here.
+    #[error("{0}")]
+    Restore(String),
     /// The origin cannot name a log, or a checkpoint is not one.
     #[error(transparent)]
     Note(#[from] NoteError),
@@ -244,6 +270,24 @@ pub enum AppendError {
     /// No randomness for salts and nonces.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    /// A record of a type that only the ledger itself writes.
+    #[error("record {index} (`{id}`): entries of type `{kind}` are written by the ledger itself")]
+    Reserved {
+        /// Place in the batch.
+        index: usize,
+        /// Id.
+        id: String,
+        /// Type.
+        kind: String,
+    },
+    /// Everything that was acknowledged is durable, but its checkpoint could not be signed.
+    #[error(
+        "the checkpoint was not signed ({detail}); what was appended is durable, and signing is tried again"
+    )]
+    Unsigned {
+        /// What the signer said.
+        detail: String,
+    },
     /// The ledger was opened for reading.
     #[error("the ledger was opened for reading only")]
     ReadOnly,

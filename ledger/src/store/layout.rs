@@ -62,14 +62,6 @@ impl Layout {
         self.dir.join("keys")
     }
 
-    pub(super) fn log_key(&self) -> PathBuf {
-        self.keys().join("log.pem")
-    }
-
-    pub(super) fn bundle_key(&self) -> PathBuf {
-        self.keys().join("bundle.pem")
-    }
-
     pub(super) fn store_secret(&self) -> PathBuf {
         self.keys().join("store.secret")
     }

@@ -45,6 +45,9 @@ pub(super) struct LockState {
     pub(super) in_flight: u64,
     /// Last signed checkpoint.
     pub(super) checkpoint: Option<String>,
+    /// A restore that was ordered and whose entry may not be written yet: the members of the entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) restore: Option<Box<serde_json::Map<String, serde_json::Value>>>,
 }
 
 impl LockState {
@@ -59,6 +62,7 @@ impl LockState {
             link: String::new(),
             in_flight: 0,
             checkpoint: None,
+            restore: None,
         }
     }
 
@@ -144,6 +148,29 @@ impl LockFile {
 
     /// Writes a state into the slot of its counter and flushes it to the disk.
     pub(super) fn write(&self, state: &LockState) -> io::Result<()> {
+        let slot = Self::slot_bytes(state)?;
+        self.file.write_all_at(&slot, (state.counter % 2) * SLOT_BYTES)?;
+        self.file.sync_data()
+    }
+
+    /// Writes a state like [`Self::write`], over everything that the slot held before: a shorter state does not leave
+    /// the end of a longer one behind.
+    pub(super) fn write_clean(&self, state: &LockState) -> io::Result<()> {
+        let mut slot = Self::slot_bytes(state)?;
+        slot.resize(SLOT_LENGTH, 0);
+        self.file.write_all_at(&slot, (state.counter % 2) * SLOT_BYTES)?;
+        self.file.sync_data()
+    }
+
+    /// Bytes of a whole file with this one state in it.
+    pub(super) fn encode(state: &LockState) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; if state.counter.is_multiple_of(2) { 0 } else { SLOT_LENGTH }];
+        bytes.extend(Self::slot_bytes(state)?);
+        bytes.resize(2 * SLOT_LENGTH, 0);
+        Ok(bytes)
+    }
+
+    fn slot_bytes(state: &LockState) -> io::Result<Vec<u8>> {
         let json = serde_json::to_vec(state)?;
         let mut slot = Vec::with_capacity(json.len() + HEADER_BYTES + CHECKSUM_BYTES);
         slot.extend_from_slice(MAGIC);
@@ -153,8 +180,11 @@ impl LockFile {
         if slot.len() as u64 > SLOT_BYTES {
             return Err(io::Error::other("the lock state does not fit its slot"));
         }
-        self.file.write_all_at(&slot, (state.counter % 2) * SLOT_BYTES)?;
-        self.file.sync_data()
+        Ok(slot)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn slot(&self, slot: u64) -> Option<LockState> {
@@ -185,6 +215,7 @@ mod tests {
             link: format!("b3:{}", "22".repeat(32)),
             in_flight: counter + 1,
             checkpoint: None,
+            restore: None,
         }
     }
 

@@ -4,9 +4,11 @@
 
 mod codec;
 mod commit;
+mod custody;
 pub mod erasure;
 mod error;
 mod families;
+mod history;
 mod layout;
 mod lock;
 mod open;
@@ -20,8 +22,11 @@ mod read;
 mod readers;
 mod rebuild;
 mod recover;
+mod restore;
+mod rotate;
 mod seal;
 mod sequence;
+mod sign;
 mod terms;
 mod tiles;
 mod tree;
@@ -39,16 +44,25 @@ pub use read::Rows;
 pub use rebuild::Rebuilt;
 pub use verify::{Class, Depth, Report, VerifyFailure, VerifyOptions};
 
+pub use custody::KeySource;
+pub use restore::{RestoreOptions, RestorePlan};
+pub use rotate::{Change, KeyFile, Revoking, Rotation};
+pub use sign::SigningFailure;
+
+use crate::authority::{AUTHORITY_KINDS, Authority, Role};
 use crate::chain::Link;
 use crate::clock::{Clock, Entropy, SystemEntropy};
 use crate::id::TraceId;
-use crate::key::SigningKey;
+use crate::key::{NoPassphrases, Passphrase, Passphrases, Protection};
 use crate::merkle::Hash;
-use crate::note::VerifierKey;
-use crate::record::{Batch, Receipt};
-use layout::Layout;
+use crate::note::{Checkpoint, NoteError};
+use crate::record::{Batch, NewRecord, Receipt};
+use crate::signer::Signer;
+use history::SharedAuthority;
+use layout::{Layout, Settings};
 use queue::WriterHandle;
 use seal::Sealer;
+use sign::SharedFailure;
 use terms::Tag;
 
 /// Tree levels in a C2SP tile: only every eighth level is stored, the ones between are computed.
@@ -63,12 +77,32 @@ pub struct InitOptions {
     pub lock: Option<PathBuf>,
     /// Where keys, salts and nonces come from.
     pub entropy: Arc<dyn Entropy>,
+    /// Encrypts the key files when there is one.
+    pub passphrase: Option<Passphrase>,
+    /// A `*.signer.toml` that says how to reach a log key that exists elsewhere. `None`: a new key in a file.
+    pub log_signer: Option<PathBuf>,
+    /// The same for the bundle key.
+    pub bundle_signer: Option<PathBuf>,
 }
 
 impl InitOptions {
     /// Takes the defaults for everything but the origin.
     pub fn new(origin: impl Into<String>) -> Self {
-        Self { origin: origin.into(), lock: None, entropy: Arc::new(SystemEntropy) }
+        Self {
+            origin: origin.into(),
+            lock: None,
+            entropy: Arc::new(SystemEntropy),
+            passphrase: None,
+            log_signer: None,
+            bundle_signer: None,
+        }
+    }
+
+    fn protection(&self) -> Protection<'_> {
+        match &self.passphrase {
+            Some(passphrase) => Protection::Encrypted { passphrase, entropy: &*self.entropy },
+            None => Protection::Plain,
+        }
     }
 }
 
@@ -79,11 +113,13 @@ pub struct OpenOptions {
     pub lock: Option<PathBuf>,
     /// Where salts and nonces come from.
     pub entropy: Arc<dyn Entropy>,
+    /// Where the passphrases of encrypted key files come from.
+    pub passphrases: Arc<dyn Passphrases>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { lock: None, entropy: Arc::new(SystemEntropy) }
+        Self { lock: None, entropy: Arc::new(SystemEntropy), passphrases: Arc::new(NoPassphrases) }
     }
 }
 
@@ -154,8 +190,12 @@ struct Inner {
     origin: String,
     /// What the first entry must have as its `prev`.
     genesis: Link,
-    verifier_key: String,
-    bundle_verifier_key: String,
+    settings: Settings,
+    authority: SharedAuthority,
+    passphrases: Arc<dyn Passphrases>,
+    signing: SharedFailure,
+    /// True when it was opened without its lock: its head is whatever the database holds.
+    detached: bool,
     head: Arc<RwLock<Head>>,
     /// Appends hold it shared, an erasure alone.
     gate: RwLock<()>,
@@ -205,17 +245,29 @@ impl Ledger {
         if self.inner.writer.is_some() {
             return Ok(());
         }
-        let caught_up = open::catch_up(self)?;
+        let (caught_up, authority) = open::catch_up(self)?;
         let mut head = self.inner.head.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have refreshed further in between.
         if caught_up.size > head.size {
             *head = caught_up;
+            let mut held = self.inner.authority.write().unwrap_or_else(PoisonError::into_inner);
+            *held = Arc::new(authority);
         }
         Ok(())
     }
 
     /// Appends; returns when the batch is durable. Blocks while the queue is full.
     pub fn append(&self, batch: Batch) -> Result<Receipt, AppendError> {
+        let own = |record: &NewRecord| AUTHORITY_KINDS.contains(&record.kind.as_str());
+        if let Some((index, record)) = batch.records.iter().enumerate().find(|(_, record)| own(record)) {
+            let id = record.id().unwrap_or_default().to_owned();
+            return Err(AppendError::Reserved { index, id, kind: record.kind.clone() });
+        }
+        self.append_own(batch)
+    }
+
+    /// Appends also what only the ledger itself may say.
+    fn append_own(&self, batch: Batch) -> Result<Receipt, AppendError> {
         let writer = self.inner.writer.as_ref().ok_or(AppendError::ReadOnly)?;
         // From before anything is sealed until it is durable: see `erasure`.
         let _shared = self.inner.gate.read().unwrap_or_else(PoisonError::into_inner);
@@ -252,24 +304,33 @@ impl Ledger {
         &self.inner.lock_path
     }
 
-    /// Returns the verifier key (`origin+hash+base64`) that checkpoints are signed with.
+    /// Returns the verifier key (`origin+hash+base64`) that checkpoints are signed with now.
     pub fn verifier_key(&self) -> String {
-        self.inner.verifier_key.clone()
+        self.authority().current(Role::Log).to_string()
     }
 
-    /// Returns the verifier key that evidence bundles are signed with.
+    /// Returns the verifier key that evidence bundles are signed with now.
     pub fn bundle_verifier_key(&self) -> String {
-        self.inner.bundle_verifier_key.clone()
+        self.authority().current(Role::Bundle).to_string()
     }
 
-    /// Loads the key that signs evidence bundles; it must be the one that the ledger names.
-    pub fn bundle_key(&self) -> Result<SigningKey, LedgerError> {
-        let path = self.inner.layout.bundle_key();
-        let key = SigningKey::load(&path)?;
-        if *VerifierKey::parse(&self.inner.bundle_verifier_key)?.public() != key.public() {
-            let detail = "this key does not belong to the ledger's bundle key".to_owned();
-            return Err(LedgerError::Settings { path, detail });
-        }
-        Ok(key)
+    /// Returns the keys of the log over time, as its entries tell them.
+    pub fn authority(&self) -> Arc<Authority> {
+        Arc::clone(&self.inner.authority.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Verifies a checkpoint with the key that was in force at its size.
+    pub fn verify_checkpoint(&self, note: &str) -> Result<Checkpoint, NoteError> {
+        self.authority().verify_checkpoint(note)
+    }
+
+    /// Tells why the newest checkpoint is late; `None` when signing works. Only the writer knows.
+    pub fn signing_failure(&self) -> Option<SigningFailure> {
+        self.inner.signing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens what signs evidence bundles; it must be the key that the ledger names.
+    pub fn bundle_signer(&self) -> Result<Arc<dyn Signer>, LedgerError> {
+        custody::current(&self.inner.layout, &self.authority(), Role::Bundle, &*self.inner.passphrases)
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::codec::ROWS_VERSION;
 use super::commit::{self, Committer};
+use super::custody::{self, KeySource};
 use super::erasure;
 use super::error::{AppendError, LedgerError};
 use super::families::{self, META, family};
@@ -22,20 +23,19 @@ use super::rebuild;
 use super::recover;
 use super::seal::Sealer;
 use super::sequence::Sequencer;
+use super::sign::{SharedFailure, Signing};
 use super::terms::Terms;
 use super::tree::StoredNodes;
 use super::verify::VerifyFailure;
-use super::{Head, InitOptions, Inner, Ledger, OpenOptions, TILE_LEVELS};
+use super::{Head, InitOptions, Inner, Ledger, OpenOptions, TILE_LEVELS, history, restore};
+use crate::authority::{Authority, LEDGER_CREATED, Role};
 use crate::chain::Link;
 use crate::clock::{Clock, Entropy};
 use crate::entry::EntryView;
-use crate::key::{SigningKey, StoreSecret};
+use crate::key::{NoPassphrases, Passphrases, SigningKey, StoreSecret};
 use crate::merkle::{self, Frontier};
 use crate::note::{Checkpoint, NoteError, VerifierKey};
 use crate::record::{Batch, NewRecord};
-
-/// Entry type of the first entry.
-const LEDGER_CREATED: &str = "ledger.created";
 
 /// Longest origin: it stands in every entry, and three times in a lock slot.
 const ORIGIN_BYTES_MAX: usize = 512;
@@ -59,25 +59,34 @@ pub(super) fn init(dir: &Path, options: &InitOptions, clock: Arc<dyn Clock>) -> 
         return Err(LedgerError::LockExists { path: lock_path });
     }
     let entropy = &options.entropy;
-    let log_key = SigningKey::generate(&**entropy)?;
-    let verifier_key = VerifierKey::new(&options.origin, log_key.public())?.to_string();
-    let bundle_key = SigningKey::generate(&**entropy)?;
+    let key = |external: &Option<PathBuf>| -> Result<KeySource, LedgerError> {
+        match external {
+            Some(path) => Ok(KeySource::External(path.clone())),
+            None => Ok(KeySource::Pair(SigningKey::generate(&**entropy)?)),
+        }
+    };
+    let (log_key, bundle_key) = (key(&options.log_signer)?, key(&options.bundle_signer)?);
+    let verifier_key = VerifierKey::new(&options.origin, log_key.public()?)?;
     let bundle_name = format!("{}/bundle", options.origin);
-    let bundle_verifier_key = VerifierKey::new(&bundle_name, bundle_key.public())?.to_string();
+    let bundle_verifier_key = VerifierKey::new(&bundle_name, bundle_key.public()?)?;
+    if verifier_key.public() == bundle_verifier_key.public() {
+        return Err(LedgerError::KeyChange("log key and bundle key must be two keys".to_owned()));
+    }
     let secret = StoreSecret::generate(&**entropy)?;
     let mut uuid = [0; 16];
     entropy.fill(&mut uuid).map_err(crate::key::KeyError::from)?;
 
     layout.create()?;
-    log_key.save(&layout.log_key())?;
-    bundle_key.save(&layout.bundle_key())?;
-    secret.save(&layout.store_secret())?;
+    let protection = options.protection();
+    log_key.save(&layout, Role::Log.as_str(), &protection)?;
+    bundle_key.save(&layout, Role::Bundle.as_str(), &protection)?;
+    secret.save(&layout.store_secret(), &protection)?;
     let settings = Settings {
         format: FORMAT,
         origin: options.origin.clone(),
         uuid: hex::encode(uuid),
-        verifier_key,
-        bundle_key: bundle_verifier_key,
+        verifier_key: verifier_key.to_string(),
+        bundle_key: bundle_verifier_key.to_string(),
         lock: options.lock.as_ref().map(|_| lock_path.clone()),
     };
     let mut create = families::db_options();
@@ -99,10 +108,16 @@ pub(super) fn init(dir: &Path, options: &InitOptions, clock: Arc<dyn Clock>) -> 
         link: genesis_link(&settings, &layout)?.to_string(),
         in_flight: 0,
         checkpoint: None,
+        restore: None,
     };
     let lock = LockFile::create(&lock_path, &lock_state)?;
     let parts = Parts { layout, settings, lock_path, lock_state };
-    parts.start(Arc::new(db), lock, entropy, clock)
+    let passphrases: Arc<dyn Passphrases> = match &options.passphrase {
+        Some(passphrase) => Arc::new(passphrase.clone()),
+        None => Arc::new(NoPassphrases),
+    };
+    let open = OpenOptions { lock: None, entropy: Arc::clone(entropy), passphrases };
+    parts.start(Arc::new(db), lock, &open, clock)
 }
 
 /// Appends the first entry, unless it is there.
@@ -118,8 +133,12 @@ fn write_genesis(ledger: &Ledger, settings: &Settings) -> Result<(), LedgerError
     body.insert("bundle_key".to_owned(), Value::from(settings.bundle_key.as_str()));
     let batch = Batch { records: vec![NewRecord::system(LEDGER_CREATED, body)], blobs: Vec::new() };
     let genesis = |error: AppendError| LedgerError::Genesis(Box::new(error));
-    ledger.append(batch).map_err(genesis)?;
-    ledger.settle().map_err(genesis)
+    ledger.append_own(batch).map_err(genesis)?;
+    match ledger.settle() {
+        // Late, and tried again by whoever writes.
+        Ok(()) | Err(AppendError::Unsigned { .. }) => Ok(()),
+        Err(error) => Err(genesis(error)),
+    }
 }
 
 pub(super) fn open_writer(
@@ -134,8 +153,8 @@ pub(super) fn open_writer(
     // After the database: its own lock keeps other writers from changing the lock file under our eyes.
     let (lock, lock_state) = LockFile::open(&lock_path, true)?;
     let parts = Parts { layout, settings, lock_path, lock_state };
-    parts.check_lock()?;
-    parts.start(Arc::new(db), lock, &options.entropy, clock)
+    let ledger = parts.start(Arc::new(db), lock, options, clock)?;
+    Ok(ledger)
 }
 
 pub(super) fn open_reader(dir: &Path, options: &OpenOptions) -> Result<Ledger, LedgerError> {
@@ -210,22 +229,21 @@ fn open_secondary(
             LockState::unknown(&settings.origin, &settings.uuid)
         }
     };
-    let secret = StoreSecret::load(&layout.store_secret())?;
+    let secret = StoreSecret::load(&layout.store_secret(), &*options.passphrases)?;
     let secondary = SecondaryDir::create(&*options.entropy)?;
     let db = recover::open_for_reading(&layout, &settings, &lock_path, &lock_state, &secondary.0, doubt)?;
     let db = Arc::new(db);
     let parts = Parts { layout, settings, lock_path, lock_state };
-    parts.check_lock().or_else(&mut *doubt)?;
     rebuild::check_finished(&db)?;
-    // First, because the checkpoint in the lock is verified with the key in the settings; and again, because the
-    // first look at a database that is being written may come before its first entry.
+    // First, because the checkpoint in the lock is verified with the keys that follow from the settings; and again,
+    // because the first look at a database that is being written may come before its first entry.
     parts.check_genesis(&db, 0).or_else(&mut *doubt)?;
-    let head = match caught_up(&db, &parts.lock_path, &parts.lock_state, &parts.settings.verifier_key) {
-        Ok(head) => head,
+    let (head, authority) = match caught_up(&db, &parts.lock_path, &parts.lock_state, &parts.settings) {
+        Ok(seen) => seen,
         Err(error) => {
             doubt(error)?;
             let stored = stored_size(&db)?;
-            match parts.lock_state.root() {
+            let head = match parts.lock_state.root() {
                 Some(root) if (1..=stored).contains(&parts.lock_state.acked) => {
                     Head { size: parts.lock_state.acked, root }
                 }
@@ -234,7 +252,10 @@ fn open_secondary(
                     root: merkle::root_at(&StoredNodes::new(&db)?, stored)
                         .unwrap_or_else(|_| merkle::empty_root()),
                 },
-            }
+            };
+            let authority = history::load(&db, &parts.settings, head.size);
+            // Whoever looks at a ledger whose history cannot be read takes the settings for it.
+            (head, authority.or_else(|_| history::load(&db, &parts.settings, 0))?)
         }
     };
     parts.check_genesis(&db, head.size).or_else(&mut *doubt)?;
@@ -247,10 +268,13 @@ fn open_secondary(
             db,
             layout: parts.layout,
             lock_path: parts.lock_path,
-            origin: parts.settings.origin,
             genesis,
-            verifier_key: parts.settings.verifier_key,
-            bundle_verifier_key: parts.settings.bundle_key,
+            origin: authority.origin().to_owned(),
+            settings: parts.settings,
+            authority: RwLock::new(Arc::new(authority)),
+            passphrases: Arc::clone(&options.passphrases),
+            signing: SharedFailure::default(),
+            detached: false,
             head: Arc::new(RwLock::new(head)),
             gate: RwLock::new(()),
             sealer: Arc::new(sealer),
@@ -260,8 +284,71 @@ fn open_secondary(
     })
 }
 
+/// Opens a copy for reading without any lock: everything that it holds, acknowledged or not.
+pub(super) fn open_detached(dir: &Path, options: &OpenOptions) -> Result<Ledger, LedgerError> {
+    let layout = Layout::new(dir);
+    let settings = layout.read_settings()?;
+    let lock_path = lock_path(&layout, &settings, options);
+    let secret = StoreSecret::load(&layout.store_secret(), &*options.passphrases)?;
+    let secondary = SecondaryDir::create(&*options.entropy)?;
+    let db = DB::open_cf_descriptors_as_secondary(
+        &families::db_options(),
+        &layout.db(),
+        &secondary.0,
+        families::descriptors(),
+    )
+    .map_err(|error| open_error(error, &layout))?;
+    let db = Arc::new(db);
+    rebuild::check_finished(&db)?;
+    let size = stored_size(&db)?;
+    check_rows(&db)?;
+    let authority = history::load(&db, &settings, size)?;
+    let root = merkle::root_at(&StoredNodes::new(&db)?, size)?;
+    let genesis = genesis_link(&settings, &layout)?;
+    let sealer = Sealer::new(Arc::clone(&db), &settings.origin, &secret, Arc::clone(&options.entropy));
+    let state = LockState {
+        counter: 0,
+        origin: authority.origin().to_owned(),
+        uuid: settings.uuid.clone(),
+        acked: size,
+        root: root.to_string(),
+        link: String::new(),
+        in_flight: size,
+        checkpoint: None,
+        restore: None,
+    };
+    let parts = Parts { layout, settings, lock_path, lock_state: state };
+    parts.check_genesis(&db, size)?;
+    Ok(Ledger {
+        inner: Arc::new(Inner {
+            writer: None,
+            db,
+            layout: parts.layout,
+            lock_path: parts.lock_path,
+            origin: authority.origin().to_owned(),
+            genesis,
+            settings: parts.settings,
+            authority: RwLock::new(Arc::new(authority)),
+            passphrases: Arc::clone(&options.passphrases),
+            signing: SharedFailure::default(),
+            detached: true,
+            head: Arc::new(RwLock::new(Head { size, root })),
+            gate: RwLock::new(()),
+            sealer: Arc::new(sealer),
+            secondary: Some(secondary),
+            doubts: Vec::new(),
+        }),
+    })
+}
+
+/// Tells where the lock is of a ledger whose copy lies in `from` and that is to go on in `to`.
+pub(super) fn lock_path_for(from: &Path, to: &Path, options: &OpenOptions) -> Result<PathBuf, LedgerError> {
+    let settings = Layout::new(from).read_settings()?;
+    Ok(lock_path(&Layout::new(to), &settings, options))
+}
+
 /// Brings a reader up to what is acknowledged now.
-pub(super) fn catch_up(ledger: &Ledger) -> Result<Head, LedgerError> {
+pub(super) fn catch_up(ledger: &Ledger) -> Result<(Head, Authority), LedgerError> {
     let inner = &ledger.inner;
     // Before the lock: what was acknowledged only grows, whoever else refreshes at the same time.
     let before = ledger.head();
@@ -271,9 +358,13 @@ pub(super) fn catch_up(ledger: &Ledger) -> Result<Head, LedgerError> {
     }
     if !follow(&inner.db)? {
         let same = lock_state.acked == before.size && lock_state.root() == Some(before.root);
-        return if same { Ok(before) } else { Err(LedgerError::Reopen) };
+        return if same {
+            Ok((before, ledger.authority().as_ref().clone()))
+        } else {
+            Err(LedgerError::Reopen)
+        };
     }
-    let head = caught_up(&inner.db, &inner.lock_path, &lock_state, &inner.verifier_key)?;
+    let (head, authority) = caught_up(&inner.db, &inner.lock_path, &lock_state, &inner.settings)?;
     let got = merkle::root_at(&StoredNodes::new(&inner.db)?, before.size)?;
     if got != before.root {
         return Err(LedgerError::Forked { size: before.size, got, want: before.root });
@@ -283,26 +374,39 @@ pub(super) fn catch_up(ledger: &Ledger) -> Result<Head, LedgerError> {
     if erasure::is_recorded(&inner.db, before.size..head.size)? {
         return Err(LedgerError::Reopen);
     }
-    Ok(head)
+    Ok((head, authority))
 }
 
 /// Checks what a reader sees against the lock, which was read before the database was looked at. The writer may have
 /// moved rows from its write-ahead log into tables between the reader's look at the tables and at the log, and then
 /// they are in neither, in one family or in several. Tables are listed before their log is deleted, so that one more
 /// look finds whatever the lock knew of; before entries are called missing, the reader looks more often.
-fn caught_up(db: &DB, path: &Path, lock: &LockState, verifier_key: &str) -> Result<Head, LedgerError> {
+fn caught_up(
+    db: &DB,
+    path: &Path,
+    lock: &LockState,
+    settings: &Settings,
+) -> Result<(Head, Authority), LedgerError> {
+    let look = || {
+        let stored = stored_size(db)?;
+        // A ledger that lost entries about keys is cut first, and damaged second.
+        check_length(lock, stored)?;
+        let authority = history::load(db, settings, lock.acked)?;
+        let head = acknowledged(db, path, lock, &authority, stored)?;
+        Ok((head, authority))
+    };
     for _ in 1..CATCH_UPS {
         if !follow(db)? {
             // Another look would show the same.
             break;
         }
         rebuild::check_finished(db)?;
-        let seen = acknowledged(db, path, lock, verifier_key, stored_size(db)?);
+        let seen = look();
         if seen.is_ok() {
             return seen;
         }
     }
-    acknowledged(db, path, lock, verifier_key, stored_size(db)?)
+    look()
 }
 
 /// Brings a secondary instance up to the writer. One that meets a table that is gone stays where it is and fails at the
@@ -382,12 +486,11 @@ pub(super) fn acknowledged(
     db: &DB,
     path: &Path,
     lock: &LockState,
-    verifier_key: &str,
+    authority: &Authority,
     stored: u64,
 ) -> Result<Head, LedgerError> {
-    if stored < lock.acked {
-        return Err(LedgerError::RolledBack { have: stored, want: lock.acked });
-    }
+    check_length(lock, stored)?;
+    check_lock(path, lock, authority)?;
     let damaged = |detail: String| LedgerError::LockDamaged { path: path.to_owned(), detail };
     let want = lock.root().ok_or_else(|| damaged("its root is not a hash".to_owned()))?;
     let nodes = StoredNodes::new(db)?;
@@ -397,7 +500,7 @@ pub(super) fn acknowledged(
     }
     // Size and root can be written by whoever reaches the lock; the checkpoint only by who has the log key.
     if let Some(note) = &lock.checkpoint {
-        let signed = VerifierKey::parse(verifier_key).and_then(|key| Checkpoint::verify(note, &key));
+        let signed = authority.verify_checkpoint(note);
         let signed = signed.map_err(|error| damaged(format!("its checkpoint: {error}")))?;
         if signed.size > lock.acked {
             return Err(damaged(format!(
@@ -413,6 +516,27 @@ pub(super) fn acknowledged(
     Ok(Head { size: lock.acked, root: got })
 }
 
+/// Checks that nothing that was acknowledged is missing at the end.
+fn check_length(lock: &LockState, stored: u64) -> Result<(), LedgerError> {
+    if stored < lock.acked {
+        return Err(LedgerError::RolledBack { have: stored, want: lock.acked });
+    }
+    Ok(())
+}
+
+/// Checks that the lock is this ledger's: its UUID, under the origin that is in force, or under the one that a
+/// restore was told to begin.
+pub(super) fn check_lock(path: &Path, lock: &LockState, authority: &Authority) -> Result<(), LedgerError> {
+    let begins = restore::pending_origin(lock).is_some_and(|origin| origin == lock.origin);
+    if lock.uuid == authority.uuid() && (lock.origin == authority.origin() || begins) {
+        return Ok(());
+    }
+    Err(LedgerError::LockDamaged {
+        path: path.to_owned(),
+        detail: format!("it belongs to ledger `{}` ({})", lock.origin, lock.uuid),
+    })
+}
+
 pub(super) struct Parts {
     pub(super) layout: Layout,
     pub(super) settings: Settings,
@@ -421,19 +545,6 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Checks that the lock is this ledger's.
-    pub(super) fn check_lock(&self) -> Result<(), LedgerError> {
-        let ours =
-            self.lock_state.origin == self.settings.origin && self.lock_state.uuid == self.settings.uuid;
-        if ours {
-            return Ok(());
-        }
-        Err(LedgerError::LockDamaged {
-            path: self.lock_path.clone(),
-            detail: format!("it belongs to ledger `{}` ({})", self.lock_state.origin, self.lock_state.uuid),
-        })
-    }
-
     pub(super) fn genesis(&self) -> Result<Link, LedgerError> {
         genesis_link(&self.settings, &self.layout)
     }
@@ -461,27 +572,23 @@ impl Parts {
 
     /// Starts the writer on a checked database.
     fn start(
-        self,
+        mut self,
         db: Arc<DB>,
         lock: LockFile,
-        entropy: &Arc<dyn Entropy>,
+        options: &OpenOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Ledger, LedgerError> {
-        let log_key = SigningKey::load(&self.layout.log_key())?;
-        let secret = StoreSecret::load(&self.layout.store_secret())?;
-        let verifier = VerifierKey::parse(&self.settings.verifier_key)?;
-        if *verifier.public() != log_key.public() {
-            return Err(LedgerError::Settings {
-                path: self.layout.log_key(),
-                detail: "this key does not belong to the ledger's verifier key".to_owned(),
-            });
-        }
         let genesis = self.genesis()?;
         // Before anything that is made from the entries is read.
         rebuild::check_finished(&db)?;
+        let entropy = &options.entropy;
         let stored = stored_size(&db)?;
+        check_length(&self.lock_state, stored)?;
         self.check_genesis(&db, stored)?;
-        acknowledged(&db, &self.lock_path, &self.lock_state, &self.settings.verifier_key, stored)?;
+        let authority = history::load(&db, &self.settings, stored)?;
+        acknowledged(&db, &self.lock_path, &self.lock_state, &authority, stored)?;
+        let secret = StoreSecret::load(&self.layout.store_secret(), &*options.passphrases)?;
+        let signer = custody::current(&self.layout, &authority, Role::Log, &*options.passphrases)?;
         check_rows(&db)?;
         if stored < self.lock_state.in_flight {
             tracing::warn!(
@@ -492,15 +599,32 @@ impl Parts {
             );
         }
         let (link, last_ts_ns, frontier) = self.check_tail(&db, stored)?;
+        let checkpoint =
+            Checkpoint { origin: authority.origin().to_owned(), size: stored, root: frontier.root() };
+        let handover = history::Handover {
+            db: &db,
+            layout: &self.layout,
+            authority: &authority,
+            lock: &lock,
+            link: link.to_string(),
+            signer: &*signer,
+            passphrases: &*options.passphrases,
+        };
+        handover.finish(&mut self.lock_state, &checkpoint)?;
+        restore::forget_finished(&lock, &mut self.lock_state, &authority)?;
+        // From here on a restore that was ordered is under its new origin; its entry is the first.
+        let restoring = restore::pending(&self.lock_state, &authority);
+        let origin =
+            restoring.as_ref().map_or_else(|| authority.origin().to_owned(), |(origin, _)| origin.clone());
         let head = Arc::new(RwLock::new(Head { size: stored, root: frontier.root() }));
         let sealer =
             Arc::new(Sealer::new(Arc::clone(&db), &self.settings.origin, &secret, Arc::clone(entropy)));
-        let signed = self.lock_state.checkpoint.as_deref().map(|note| Checkpoint::verify(note, &verifier));
+        let signed = self.lock_state.checkpoint.as_deref().map(|note| authority.verify_checkpoint(note));
         let last_checkpoint_size = signed.transpose()?.map_or(0, |checkpoint| checkpoint.size);
         self.restore_checkpoint(&db, last_checkpoint_size)?;
         let sequencer = Sequencer::new(
             Arc::clone(&db),
-            self.settings.origin.clone(),
+            origin.clone(),
             Arc::clone(&clock),
             Arc::clone(&sealer),
             Arc::clone(&head),
@@ -511,8 +635,9 @@ impl Parts {
         );
         let committer = Committer {
             db: Arc::clone(&db),
-            origin: self.settings.origin.clone(),
-            log_key,
+            origin: origin.clone(),
+            signing: Signing::start(signer)?,
+            waiting: Vec::new(),
             clock,
             sealer: Arc::clone(&sealer),
             lock: Arc::new(lock),
@@ -525,16 +650,21 @@ impl Parts {
             poisoned: None,
         };
         let settings = self.settings;
+        let signing = committer.signing.failure();
+        let writer = commit::spawn(sequencer, committer)?;
         let ledger = Ledger {
             inner: Arc::new(Inner {
-                writer: Some(commit::spawn(sequencer, committer)?),
+                writer: Some(writer),
                 db,
                 layout: self.layout,
                 lock_path: self.lock_path,
-                origin: settings.origin.clone(),
+                origin,
                 genesis,
-                verifier_key: settings.verifier_key.clone(),
-                bundle_verifier_key: settings.bundle_key.clone(),
+                settings: settings.clone(),
+                authority: RwLock::new(Arc::new(authority)),
+                passphrases: Arc::clone(&options.passphrases),
+                signing,
+                detached: false,
                 head,
                 gate: RwLock::new(()),
                 sealer,
@@ -544,6 +674,9 @@ impl Parts {
         };
         // Also when an `init` was cut short: a ledger is never without its first entry.
         write_genesis(&ledger, &settings)?;
+        if let Some((_, body)) = restoring {
+            restore::finish(&ledger, body)?;
+        }
         Ok(ledger)
     }
 
@@ -593,8 +726,8 @@ impl Parts {
                     match nodes.stored(level, index) {
                         Ok(stored) if stored == *hash => {}
                         Ok(_) => {
-                            wrong =
-                                Some(damaged(format!("tree hash {index} of level {level} is not its own")));
+                            let detail = format!("tree hash {index} of level {level} is not its own");
+                            wrong = Some(damaged(detail));
                         }
                         Err(error) => wrong = Some(error),
                     }

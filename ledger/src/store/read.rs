@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use rocksdb::{Direction, IteratorMode, ReadOptions};
+use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
 use serde_json::{Map, Value};
 
 use super::codec::{self, IdRow};
@@ -212,27 +212,7 @@ impl Ledger {
         limit: usize,
     ) -> Result<Vec<u64>, LedgerError> {
         let end = range.end.min(self.head().size);
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(postings::key(start, end.div_ceil(postings::BLOCK)));
-        let first = postings::key(start, range.start / postings::BLOCK);
-        let family = family(&self.inner.db, families::POSTINGS)?;
-        let mode = IteratorMode::From(&first, Direction::Forward);
-        let mut seqs = Vec::new();
-        for row in self.inner.db.iterator_cf_opt(family, options, mode) {
-            let (key, row) = row?;
-            let parsed = postings::split_key(&key).zip(Offsets::parse(&row));
-            let ((_, block), offsets) = parsed.ok_or_else(|| LedgerError::Damaged {
-                place: format!("row of `{}`", families::POSTINGS),
-                detail: "cannot be read; rebuild the indexes".to_owned(),
-            })?;
-            for seq in offsets.positions(block).filter(|seq| range.contains(seq) && *seq < end) {
-                if seqs.len() == limit {
-                    return Ok(seqs);
-                }
-                seqs.push(seq);
-            }
-        }
-        Ok(seqs)
+        term_positions(&self.inner.db, start, range.start..end, limit)
     }
 
     /// Lists the distinct texts of an index, in order, at most `limit`.
@@ -359,6 +339,35 @@ impl Ledger {
         let head = self.head().size;
         if size > head { Err(LedgerError::OutOfRange { seq: size, size: head }) } else { Ok(size) }
     }
+}
+
+/// Reads the positions of a term within a range.
+pub(super) fn term_positions(
+    db: &DB,
+    start: &[u8],
+    range: Range<u64>,
+    limit: usize,
+) -> Result<Vec<u64>, LedgerError> {
+    let mut options = ReadOptions::default();
+    options.set_iterate_upper_bound(postings::key(start, range.end.div_ceil(postings::BLOCK)));
+    let first = postings::key(start, range.start / postings::BLOCK);
+    let mode = IteratorMode::From(&first, Direction::Forward);
+    let mut seqs = Vec::new();
+    for row in db.iterator_cf_opt(family(db, families::POSTINGS)?, options, mode) {
+        let (key, row) = row?;
+        let parsed = postings::split_key(&key).zip(Offsets::parse(&row));
+        let ((_, block), offsets) = parsed.ok_or_else(|| LedgerError::Damaged {
+            place: format!("row of `{}`", families::POSTINGS),
+            detail: "cannot be read; rebuild the indexes".to_owned(),
+        })?;
+        for seq in offsets.positions(block).filter(|seq| range.contains(seq)) {
+            if seqs.len() == limit {
+                return Ok(seqs);
+            }
+            seqs.push(seq);
+        }
+    }
+    Ok(seqs)
 }
 
 fn checkpoint_text(size: u64, note: Vec<u8>) -> Result<String, LedgerError> {

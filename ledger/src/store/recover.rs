@@ -14,9 +14,10 @@ use rocksdb::{DB, DBRecoveryMode, ErrorKind, Options};
 use super::OpenOptions;
 use super::error::LedgerError;
 use super::families;
+use super::history;
 use super::layout::{Layout, Settings};
 use super::lock::{LockFile, LockState};
-use super::open::{SecondaryDir, acknowledged, open_error, stored_size};
+use super::open::{SecondaryDir, acknowledged, check_lock, open_error, stored_size};
 use super::wal::{self, Unreadable};
 
 /// Opens the database for writing, with options that are strict. A torn tail is dropped when nothing in it was
@@ -123,7 +124,7 @@ fn check(
     damage: &str,
 ) -> Result<(), LedgerError> {
     let damaged = |detail: String| LedgerError::Damaged { place: "write-ahead log".to_owned(), detail };
-    if state.origin != settings.origin || state.uuid != settings.uuid {
+    if state.uuid != settings.uuid {
         return Err(damaged(format!(
             "{damage}; and the lock is another ledger's, so nobody can tell what is lost"
         )));
@@ -133,5 +134,7 @@ fn check(
         let lost = format!("entries {stored}..{} were acknowledged and lie behind the damage", state.acked);
         return Err(damaged(format!("{damage}; {lost}")));
     }
-    acknowledged(db, lock_path, state, &settings.verifier_key, stored).map(drop)
+    let authority = history::load(db, settings, state.acked)?;
+    check_lock(lock_path, state, &authority)?;
+    acknowledged(db, lock_path, state, &authority, stored).map(drop)
 }

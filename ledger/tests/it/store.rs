@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use verdict_ledger::clock::{Clock, SteppingClock, SteppingEntropy};
 use verdict_ledger::event::{Action, ActionKind, Agent, AuthorityKind, Decision, Effect, Event};
 use verdict_ledger::id::{Digest, TraceId};
+use verdict_ledger::key::Protection;
 use verdict_ledger::merkle::{self, Hash};
 use verdict_ledger::note::{Checkpoint, TlogProof, VerifierKey};
 use verdict_ledger::{
@@ -27,11 +28,15 @@ impl Bench {
         Self { dir: tempfile::tempdir().unwrap(), clock: Arc::new(SteppingClock::starting_at(T0)) }
     }
 
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("ledger")
     }
 
-    fn lock(&self) -> PathBuf {
+    pub(crate) fn lock(&self) -> PathBuf {
         self.dir.path().join("ledger.lock")
     }
 
@@ -51,7 +56,7 @@ impl Bench {
         Ledger::open_reader(&self.path(), &OpenOptions::default())
     }
 
-    fn copy_to(&self, to: &Path) {
+    pub(crate) fn copy_to(&self, to: &Path) {
         copy_dir(&self.path(), to);
     }
 }
@@ -533,14 +538,14 @@ fn two_copies_of_a_ledger_are_not_written_under_one_lock() {
 fn a_changed_bundle_key_is_refused() {
     let bench = Bench::new();
     let ledger = bench.init();
-    assert!(ledger.bundle_key().is_ok());
+    assert!(ledger.bundle_signer().is_ok());
     drop(ledger);
     let path = bench.path().join("verdict.json");
     let text = fs::read_to_string(&path).unwrap();
     let key = verdict_ledger::key::SigningKey::generate(&SteppingEntropy::starting_at(99)).unwrap();
     fs::remove_file(bench.path().join("keys/bundle.pem")).unwrap();
-    key.save(&bench.path().join("keys/bundle.pem")).unwrap();
-    assert!(matches!(bench.open().unwrap().bundle_key(), Err(LedgerError::Settings { .. })));
+    key.save(&bench.path().join("keys/bundle.pem"), &Protection::Plain).unwrap();
+    assert!(matches!(bench.open().unwrap().bundle_signer(), Err(LedgerError::Settings { .. })));
 
     let foreign = VerifierKey::new("ledger.example/test/bundle", key.public()).unwrap().to_string();
     let mut settings: Value = serde_json::from_str(&text).unwrap();

@@ -1,7 +1,6 @@
 //! `verdict checkpoint`.
 
 use serde_json::json;
-use verdict_ledger::note::{Checkpoint, VerifierKey};
 
 use crate::cli::Context;
 use crate::exit::{CliError, Exit, Kind, chain};
@@ -43,8 +42,7 @@ pub(crate) fn run(command: &Command, context: &Context) -> Result<Exit, CliError
         });
     };
     let untrusted = |error: &dyn std::error::Error| CliError::new(Kind::Untrusted, chain(error));
-    let key = VerifierKey::parse(&ledger.verifier_key()).map_err(|error| untrusted(&error))?;
-    let checkpoint = Checkpoint::verify(&note, &key).map_err(|error| {
+    let checkpoint = ledger.verify_checkpoint(&note).map_err(|error| {
         untrusted(&error).hint("the ledger's own checkpoint does not verify; run `verdict verify`")
     })?;
     if json {

@@ -107,7 +107,7 @@ fn export_evidence(args: EvidenceArgs, context: &Context) -> Result<Exit, CliErr
     let key = VerifierKey::parse(&key_text)
         .map_err(|error| CliError::new(Kind::Untrusted, chain(&error)).at("bundle key"))?;
     let options = ExportOptions {
-        signer: &ledger.bundle_key()?,
+        signer: &*ledger.bundle_signer()?,
         signer_name: key.name(),
         tool_version: env!("CARGO_PKG_VERSION"),
         withhold,

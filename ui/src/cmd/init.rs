@@ -1,5 +1,6 @@
 //! `verdict init`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -15,6 +16,7 @@ use crate::exit::{CliError, Exit};
 Examples:
   verdict init
   verdict --ledger /var/lib/verdict init --origin example.org/verdict/prod --lock /mnt/other/verdict.lock
+  verdict init --encrypt-keys --passphrase-file /run/secrets/verdict
 
 The lock file holds what was last acknowledged. On another volume it shows when the ledger was cut or
 rolled back together with its directory. Give `verdict keys show` to those who will verify.")]
@@ -22,12 +24,28 @@ pub(crate) struct Args {
     /// Name of the log in its checkpoints, like `example.org/verdict/prod`; it cannot be changed later.
     #[arg(long, default_value = "localhost/verdict", value_name = "NAME")]
     origin: String,
+    /// Encrypt the key files and the store secret with a passphrase.
+    #[arg(long)]
+    encrypt_keys: bool,
+    /// A `*.signer.toml` that says how to reach a log key that lives elsewhere; `verdict keys` has more.
+    #[arg(long, value_name = "FILE")]
+    log_signer: Option<PathBuf>,
+    /// The same for the bundle key.
+    #[arg(long, value_name = "FILE")]
+    bundle_signer: Option<PathBuf>,
 }
 
 /// Creates a ledger.
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
-    let options = InitOptions { lock: context.lock.clone(), ..InitOptions::new(args.origin) };
+    let passphrase = args.encrypt_keys.then(|| context.passphrases.for_new_files()).transpose()?;
+    let options = InitOptions {
+        lock: context.lock.clone(),
+        passphrase,
+        log_signer: args.log_signer,
+        bundle_signer: args.bundle_signer,
+        ..InitOptions::new(args.origin)
+    };
     let ledger = Ledger::init(&context.ledger, &options, Arc::new(SystemClock)).map_err(|error| {
         // Said first by what is there: the lock of a ledger that exists is no riddle.
         if matches!(error, LedgerError::LockExists { .. } | LedgerError::NotEmpty { .. })

@@ -13,6 +13,7 @@ pub(crate) mod policy;
 pub(crate) mod rebuild;
 pub(crate) mod redact;
 pub(crate) mod replay;
+pub(crate) mod restore;
 pub(crate) mod retention;
 pub(crate) mod selecting;
 pub(crate) mod serve;
@@ -47,6 +48,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError>
         Command::Hold(command) => hold::run(&command, context),
         Command::Retention(command) => retention::run(&command, context),
         Command::Keys(command) => keys::run(&command, context),
+        Command::Restore(args) => restore::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
     }
 }

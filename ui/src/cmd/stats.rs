@@ -31,6 +31,8 @@ pub(crate) struct Args {}
 #[derive(Debug, Default, Serialize)]
 struct Stats {
     entries: u64,
+    /// Entries after the newest checkpoint; many, or for long, mean that the signer of the log key does not work.
+    unsigned: u64,
     events: u64,
     traces: u64,
     agents: u64,
@@ -53,7 +55,9 @@ pub(crate) fn run(context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
     let ledger = context.reader()?;
     let records = read(&ledger, context)?;
-    let stats = count(&ledger, &records);
+    let mut stats = count(&ledger, &records);
+    let signed = ledger.checkpoints(1)?.first().map_or(0, |(size, _)| *size);
+    stats.unsigned = stats.entries.saturating_sub(signed);
     if json {
         context.output.json(&stats)?;
     } else {
@@ -155,8 +159,8 @@ fn told(stats: &Stats) -> String {
         .map(|(currency, nano)| format!("{} {}", amount(*nano), visible(currency)))
         .collect();
     let mut text = format!(
-        "entries      {}\nevents       {}\ntraces       {}\nagents       {}\nactions      {}\n",
-        stats.entries, stats.events, stats.traces, stats.agents, stats.actions
+        "entries      {}\n  unsigned   {}\nevents       {}\ntraces       {}\nagents       {}\nactions      {}\n",
+        stats.entries, stats.unsigned, stats.events, stats.traces, stats.agents, stats.actions
     );
     text.push_str(&group("  by kind", &stats.actions_by_kind));
     text.push_str(&group("decisions", &stats.decisions_by_effect));

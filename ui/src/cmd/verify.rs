@@ -5,11 +5,13 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use verdict_exporters::evidence::{self, Limits, Status, VerifierKeys};
+use verdict_exporters::evidence::{self, Limits, SizeRange, Status, VerifierKeys};
+use verdict_ledger::authority::{Step, TrustError};
 use verdict_ledger::note::{Checkpoint, NoteError, VerifierKey};
-use verdict_ledger::{Ledger, LedgerError, OpenOptions, Report};
+use verdict_ledger::{Ledger, LedgerError, Report};
 
 use crate::cli::Context;
+use crate::cmd::keys::parse_line;
 use crate::exit::{CliError, Exit, Kind, chain};
 use crate::progress::Progress;
 
@@ -59,19 +61,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     }
 }
 
-fn ledger(dir: &Path, keys: &[VerifierKey], context: &Context) -> Result<Exit, CliError> {
+fn ledger(dir: &Path, keys: &Given, context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
-    let options = OpenOptions { lock: context.lock.clone(), ..OpenOptions::default() };
-    let ledger = Ledger::open_reader(dir, &options).map_err(found)?;
-    // Checkpoints are checked with the key that the ledger says is its own; whoever gives keys wants to know
-    // whether that is one of them.
-    let own = ledger.verifier_key();
-    if !keys.is_empty() && !keys.iter().any(|key| key.to_string() == own) {
-        return Err(CliError::new(
-            Kind::Untrusted,
-            format!("{} signs its checkpoints with {own}, which is none of the given keys", dir.display()),
-        )
-        .hint("ask its owner for its keys by another way, or find out whether the ledger was replaced"));
+    let ledger = Ledger::open_reader(dir, &context.options()).map_err(found)?;
+    // Checkpoints are checked with the keys that the ledger's entries name; whoever gives keys wants to know whether
+    // those lead there.
+    if !keys.0.is_empty() {
+        follow(&ledger, keys, dir)?;
     }
     let progress = Progress::start(context.output, "verify");
     let report = ledger.verify(&mut |done, all| progress.at(done, all)).map_err(found)?;
@@ -86,6 +82,52 @@ fn ledger(dir: &Path, keys: &[VerifierKey], context: &Context) -> Result<Exit, C
     }
     context.output.note("keep this ledger as it is, stop writing to it, and compare it with a backup");
     Ok(Exit::Finding)
+}
+
+/// Checks that one of the given keys leads to the key that is in force: through rotations that both keys have signed.
+fn follow(ledger: &Ledger, keys: &Given, dir: &Path) -> Result<(), CliError> {
+    let authority = ledger.authority();
+    let size = ledger.head().size;
+    let own = authority.log_key_at(size);
+    let mut why = Vec::new();
+    for (key, sizes) in &keys.0 {
+        let steps = match authority.path(key, size) {
+            Ok(steps) => steps,
+            Err(error) => {
+                if !matches!(error, TrustError::Unknown { .. }) {
+                    why.push(error.to_string());
+                }
+                continue;
+            }
+        };
+        let rotations = steps.iter().filter_map(|step| match step {
+            Step::Rotation { size, from, to } => Some((*size, *from, *to)),
+            Step::Restore { .. } => None,
+        });
+        let vouches = rotations.clone().next().map_or(size, |(size, ..)| size);
+        if !sizes.holds(vouches) {
+            why.push(format!("the key file says that {key} does not answer for size {vouches}"));
+            continue;
+        }
+        let mut unsigned = None;
+        for (size, from, to) in rotations {
+            let note = ledger.checkpoint_at(size)?.unwrap_or_default();
+            let signed = |key| Checkpoint::verify(&note, key).map(drop);
+            if let Err(error) = signed(from).and_then(|()| signed(to)) {
+                unsigned = Some(format!("the rotation of size {size} is not signed by both keys: {error}"));
+            }
+        }
+        match unsigned {
+            None => return Ok(()),
+            Some(detail) => why.push(detail),
+        }
+    }
+    let text = format!("{} signs its checkpoints with {own}, which is none of the given keys", dir.display());
+    let mut error = CliError::new(Kind::Untrusted, text);
+    for why in why {
+        error = error.hint(why);
+    }
+    Err(error.hint("ask its owner for its keys by another way, or find out whether the ledger was replaced"))
 }
 
 /// Bytes that are not what was written are what this command looks for.
@@ -117,6 +159,15 @@ fn told(ledger: &Ledger, report: &Report) -> String {
         report.size,
         report.root
     );
+    if report.unsigned > 0 {
+        text.push_str(&format!("  {} not signed by a checkpoint yet\n", super::entries(report.unsigned)));
+    }
+    if report.revoked_checkpoints > 0 {
+        text.push_str(&format!(
+            "  {} by a key that was revoked for them; later ones speak for their entries\n",
+            counted(report.revoked_checkpoints, "checkpoint")
+        ));
+    }
     for failure in report.failures.iter().take(FAILURES_SHOWN) {
         let place = failure.seq.map_or_else(|| "ledger".to_owned(), |seq| format!("entry {seq}"));
         text.push_str(&format!("  {place}: {}: {}\n", failure.class, visible(&failure.detail)));
@@ -128,14 +179,23 @@ fn told(ledger: &Ledger, report: &Report) -> String {
     text
 }
 
-fn checkpoint(path: &Path, note: &str, keys: &[VerifierKey], context: &Context) -> Result<Exit, CliError> {
+fn checkpoint(path: &Path, note: &str, keys: &Given, context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
-    if keys.is_empty() {
+    if keys.0.is_empty() {
         return Err(needs_key(path));
     }
     let mut last = None;
-    for key in keys {
+    for (key, sizes) in &keys.0 {
         match Checkpoint::verify(note, key) {
+            Ok(checkpoint) if !sizes.holds(checkpoint.size) => {
+                let text = format!(
+                    "it is signed by {key}, which does not answer for size {}: it was replaced or revoked",
+                    checkpoint.size
+                );
+                return Err(CliError::new(Kind::Untrusted, text)
+                    .at(path.display())
+                    .hint("get a newer checkpoint, and the newest keys (`verdict keys show`), from the owner of the ledger"));
+            }
             Ok(checkpoint) => {
                 let root = hex::encode(checkpoint.root.0);
                 if json {
@@ -168,7 +228,8 @@ fn checkpoint(path: &Path, note: &str, keys: &[VerifierKey], context: &Context) 
 fn bundle(path: &Path, bytes: &[u8], args: &Args, context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
     let mut known = VerifierKeys::default();
-    for key in keys(args)? {
+    for (key, sizes) in keys(args)?.0 {
+        known.sizes.insert(key.to_string(), sizes);
         // By convention a bundle key is named after its log; a role that the name leaves open is settled by
         // the signature, because the names of keys are part of what is signed for.
         if key.name().ends_with("/bundle") {
@@ -222,7 +283,10 @@ fn summary(path: &Path, report: &evidence::VerifyReport) -> String {
     text
 }
 
-fn keys(args: &Args) -> Result<Vec<VerifierKey>, CliError> {
+/// Keys that the caller gave, and the sizes that each answers for.
+struct Given(Vec<(VerifierKey, SizeRange)>);
+
+fn keys(args: &Args) -> Result<Given, CliError> {
     let mut keys = Vec::new();
     for given in &args.keys {
         // A verifier key has two plus signs; a file name rarely does, and then `./` helps.
@@ -247,12 +311,14 @@ fn keys(args: &Args) -> Result<Vec<VerifierKey>, CliError> {
                 .hint("the owner of the ledger makes such a file with `verdict keys show`"));
         }
     }
-    Ok(keys)
+    Ok(Given(keys))
 }
 
-fn parse(text: &str, place: &str) -> Result<VerifierKey, CliError> {
-    VerifierKey::parse(text).map_err(|error| {
-        CliError::unusable(chain(&error)).at(place).hint("a verifier key looks like `name+hash+base64`")
+fn parse(text: &str, place: &str) -> Result<(VerifierKey, SizeRange), CliError> {
+    parse_line(text).map_err(|error| {
+        CliError::unusable(error)
+            .at(place)
+            .hint("a verifier key looks like `name+hash+base64`; from=SIZE and to=SIZE may follow")
     })
 }
 

@@ -2,7 +2,7 @@
 
 use verdict_ledger::Ledger;
 use verdict_ledger::merkle::{self, Hash};
-use verdict_ledger::note::{Checkpoint, NoteError, TlogProof, VerifierKey};
+use verdict_ledger::note::{Checkpoint, NoteError, TlogProof};
 
 use super::error::PageError;
 
@@ -58,17 +58,14 @@ pub(crate) enum Inclusion {
 pub(crate) fn check(ledger: &Ledger, seq: u64, entry: &[u8]) -> Result<Inclusion, PageError> {
     let Some(note) = ledger.checkpoint()? else { return Ok(Inclusion::NotCovered { size: None }) };
     let failed = |error, size, steps| Ok(Inclusion::Failed { error, size, steps });
-    let key = match VerifierKey::parse(&ledger.verifier_key()) {
-        Ok(key) => key,
-        Err(error) => return failed(error, None, Vec::new()),
-    };
-    let checkpoint = match Checkpoint::verify(&note, &key) {
+    let checkpoint = match ledger.verify_checkpoint(&note) {
         Ok(checkpoint) => checkpoint,
         Err(error) => return failed(error, None, Vec::new()),
     };
     if seq >= checkpoint.size {
         return Ok(Inclusion::NotCovered { size: Some(checkpoint.size) });
     }
+    let key = ledger.authority().log_key_at(checkpoint.size).clone();
     let hashes = ledger.inclusion_proof(seq, checkpoint.size)?;
     let steps = path(seq, checkpoint.size, merkle::leaf_hash(entry), &hashes);
     let proof = TlogProof { index: seq, hashes, checkpoint: note };

@@ -5,7 +5,7 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 22] = [
+    let commands: [&[&str]; 27] = [
         &[],
         &["init"],
         &["ingest"],
@@ -28,6 +28,11 @@ fn help_of_every_command() {
         &["retention", "set"],
         &["retention", "run"],
         &["keys", "show"],
+        &["keys", "generate"],
+        &["keys", "rotate"],
+        &["keys", "revoke"],
+        &["keys", "encrypt"],
+        &["restore"],
     ];
     let mut all = String::new();
     for command in commands {

@@ -100,6 +100,30 @@ fn the_reader_verifies_an_export_with_its_disclosures() {
 }
 
 #[test]
+fn the_reader_follows_a_rotation_and_a_restore_and_no_other_change_of_name() {
+    let Some(python) = python() else { return };
+    let exported = Exported::with(3);
+    let (bench, first) = (&exported.bench, exported.keys.clone());
+    let run = |args: &[&str]| bench.run(args).ok();
+    copy(&bench.path("ledger"), &bench.path("backup"));
+    run(&["ingest", &bench.events(5)]);
+    std::fs::remove_dir_all(bench.path("ledger")).unwrap();
+    copy(&bench.path("backup"), &bench.path("ledger"));
+    run(&["restore", "--from", bench.path("ledger").to_str().unwrap(), "--reason", "disk"]);
+    run(&["keys", "rotate", "--role", "log", "--reason", "yearly"]);
+    run(&["ingest", &bench.events(5)]);
+    run(&["export", "log", "--out", "after"]);
+    let keys = bench.file("new.keys", run(&["keys", "show"]).out);
+    let after = bench.path("after");
+    let after = after.to_str().unwrap();
+    let said = read(&python, &[after, &keys], None).ok();
+    assert!(said.out.contains(" entries of example.org/verdict/test/2, root "), "{}", said.out);
+    // The file holds the former keys too, and says for which sizes; the old file alone does not do.
+    let old = read(&python, &[after, &first], None);
+    assert_eq!((old.code, old.out.contains("no signature by any of the given keys")), (1, true), "{old:?}");
+}
+
+#[test]
 fn the_reader_verifies_a_served_log() {
     let Some(python) = python() else { return };
     let served = Served::with(600);

@@ -6,6 +6,7 @@ mod cli_bad_input;
 mod cli_disk;
 mod cli_find;
 mod cli_help;
+mod cli_keys;
 mod cli_redact;
 mod cli_support;
 mod export_log;

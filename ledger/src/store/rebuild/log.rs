@@ -3,14 +3,16 @@
 
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
 
+use crate::authority::AUTHORITY_KINDS;
 use crate::chain::Link;
 use crate::entry::EntryView;
 use crate::merkle::{self, Frontier};
-use crate::note::{Checkpoint, VerifierKey};
+use crate::note::{Checkpoint, NoteError, SignedNote};
 use crate::store::Head;
 use crate::store::error::LedgerError;
 use crate::store::families::{self, family};
-use crate::store::open::Parts;
+use crate::store::history;
+use crate::store::open::{Parts, check_lock};
 use crate::store::tree::missing_entry;
 
 /// Entries between two words of progress.
@@ -30,10 +32,12 @@ pub(super) fn check(
     }
     let lock_damaged = |detail: String| LedgerError::LockDamaged { path: parts.lock_path.clone(), detail };
     let acknowledged = lock.root().ok_or_else(|| lock_damaged("its root is not a hash".to_owned()))?;
-    // Size and root can be written by whoever reaches the lock; the checkpoint only by who has the log key.
-    let key = VerifierKey::parse(&parts.settings.verifier_key)?;
-    let signed = lock.checkpoint.as_deref().map(|note| Checkpoint::verify(note, &key));
-    let signed = signed.transpose().map_err(|error| lock_damaged(format!("its checkpoint: {error}")))?;
+    // Size and root can be written by whoever reaches the lock; the checkpoint only by who has the log key. Which key
+    // that is, the entries say; its signature is verified when they are read.
+    let of_lock = |error: NoteError| lock_damaged(format!("its checkpoint: {error}"));
+    let claimed =
+        lock.checkpoint.as_deref().map(|note| Checkpoint::from_text(&SignedNote::parse(note)?.text));
+    let signed = claimed.transpose().map_err(of_lock)?;
     if let Some(signed) = signed.as_ref().filter(|signed| signed.size > lock.acked) {
         let detail = format!("its checkpoint signs {} entries, more than it acknowledges", signed.size);
         return Err(lock_damaged(detail));
@@ -41,6 +45,7 @@ pub(super) fn check(
     let mut wanted = vec![(lock.acked, acknowledged)];
     wanted.extend(signed.map(|signed| (signed.size, signed.root)));
 
+    let mut about_keys = Vec::new();
     let mut frontier = Frontier::default();
     let mut link = parts.genesis()?;
     let mut options = ReadOptions::default();
@@ -62,12 +67,20 @@ pub(super) fn check(
             return Err(damaged("is not linked to the entry before it".to_owned()));
         }
         link = Link::of_entry(&entry);
+        if AUTHORITY_KINDS.contains(&&*view.kind) {
+            about_keys.push((seq, entry.to_vec()));
+        }
         frontier.push(merkle::leaf_hash(&entry), |_, _, _| {});
         if seq % STEP == 0 {
             progress(seq);
         }
     }
     check_roots(&wanted, &frontier)?;
+    let authority = history::fold(&about_keys, &parts.settings)?;
+    check_lock(&parts.lock_path, lock, &authority)?;
+    if let Some(note) = &lock.checkpoint {
+        authority.verify_checkpoint(note).map_err(of_lock)?;
+    }
     progress(size);
     Ok(Head { size, root: frontier.root() })
 }

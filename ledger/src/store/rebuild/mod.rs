@@ -64,7 +64,7 @@ pub(super) fn rebuild(
     let layout = Layout::new(dir);
     let settings = layout.read_settings()?;
     let lock_path = open::lock_path(&layout, &settings, options);
-    let secret = StoreSecret::load(&layout.store_secret())?;
+    let secret = StoreSecret::load(&layout.store_secret(), &*options.passphrases)?;
     // A cut between a family that is gone and the one that replaces it leaves it missing.
     let mut create = families::db_options();
     create.create_missing_column_families(true);
@@ -72,7 +72,6 @@ pub(super) fn rebuild(
     // Held to the end: nobody writes under this lock meanwhile.
     let (_lock, lock_state) = LockFile::open(&lock_path, true)?;
     let parts = open::Parts { layout, settings, lock_path, lock_state };
-    parts.check_lock()?;
     let size = open::stored_size(&db)?;
     parts.check_genesis(&db, size)?;
     let head = log::check(&db, &parts, size, &mut |done| progress(done, 2 * size))?;

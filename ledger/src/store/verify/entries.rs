@@ -10,6 +10,7 @@ use std::sync::mpsc::channel;
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
 
 use super::{Class, Report, VerifyFailure};
+use crate::authority::{AUTHORITY_KINDS, Authority};
 use crate::chain::Link;
 use crate::entry::{EntryView, Frame, VERSION};
 use crate::merkle::{self, Frontier, Hash};
@@ -25,7 +26,8 @@ pub(super) const SEGMENT: u64 = 64 * BLOCK;
 /// What is known beforehand.
 pub(super) struct Given<'a> {
     pub(super) db: &'a DB,
-    pub(super) origin: &'a str,
+    /// The keys and origins that the ledger was opened with.
+    pub(super) authority: &'a Authority,
     /// What the first entry must have as its `prev`.
     pub(super) genesis: Link,
     /// Entries to check.
@@ -42,6 +44,8 @@ pub(super) struct Found {
     pub(super) root: Option<Hash>,
     /// Roots at the sizes that were asked for, as far as the entries could be read.
     pub(super) roots: BTreeMap<u64, Hash>,
+    /// The keys and origins as the entries themselves tell them; as far as they do.
+    pub(super) authority: Option<Authority>,
 }
 
 /// Checks all entries.
@@ -96,6 +100,8 @@ struct Segment {
     marks: Vec<(u64, Hash)>,
     first_ts: Vec<u8>,
     last_ts: Vec<u8>,
+    /// Entries about keys.
+    about_keys: Vec<(u64, Vec<u8>)>,
     last: Option<Link>,
     complete: bool,
 }
@@ -162,8 +168,14 @@ impl Segment {
     fn entry(&mut self, given: &Given<'_>, seq: u64, entry: &[u8], prev: Option<Link>, links: &mut Links) {
         self.entries += 1;
         self.bytes += entry.len() as u64;
-        let ts = match prev.and_then(|prev| Frame::of(entry, seq, &prev, given.origin)) {
-            Some(frame) => Some(frame.ts.to_vec()),
+        let origin = given.authority.origin_of_entry(seq);
+        let ts = match prev.and_then(|prev| Frame::of(entry, seq, &prev, origin)) {
+            Some(frame) => {
+                if AUTHORITY_KINDS.iter().any(|kind| kind.as_bytes() == frame.kind) {
+                    self.about_keys.push((seq, entry.to_vec()));
+                }
+                Some(frame.ts.to_vec())
+            }
             None => self.members(given, seq, entry, prev, links),
         };
         if let Some(ts) = ts {
@@ -205,7 +217,10 @@ impl Segment {
         if view.seq != seq.to_string() {
             self.fail(Some(seq), Class::Entry, format!("it says that it is entry {}", view.seq));
         }
-        if view.origin != given.origin {
+        if AUTHORITY_KINDS.contains(&&*view.kind) {
+            self.about_keys.push((seq, entry.to_vec()));
+        }
+        if view.origin != given.authority.origin_of_entry(seq) {
             self.fail(Some(seq), Class::Entry, format!("it belongs to log `{}`", view.origin));
         }
         if prev.is_some_and(|prev| view.prev != prev.to_string()) {
@@ -264,6 +279,7 @@ struct Whole<'a, 'b> {
     rest: Option<Hash>,
     roots: BTreeMap<u64, Hash>,
     last_ts: Vec<u8>,
+    about_keys: Vec<(u64, Vec<u8>)>,
     complete: bool,
 }
 
@@ -277,6 +293,7 @@ impl<'a, 'b> Whole<'a, 'b> {
             rest: None,
             roots: BTreeMap::new(),
             last_ts: Vec::new(),
+            about_keys: Vec::new(),
             complete: true,
         })
     }
@@ -292,6 +309,7 @@ impl<'a, 'b> Whole<'a, 'b> {
         for failure in segment.failures {
             report.failure(failure);
         }
+        self.about_keys.extend(segment.about_keys);
         if !segment.last_ts.is_empty() {
             self.last_ts = segment.last_ts;
         }
@@ -354,7 +372,28 @@ impl<'a, 'b> Whole<'a, 'b> {
             }
             level += TILE_LEVELS;
         }
-        Ok(Found { root, roots: self.roots })
+        let authority = self.authority(report);
+        Ok(Found { root, roots: self.roots, authority })
+    }
+
+    /// Derives the keys from the entries alone. Those that the ledger was opened with were found by an index.
+    fn authority(&self, report: &mut Report) -> Option<Authority> {
+        let told = self.about_keys.iter().map(|(seq, entry)| (*seq, entry.as_slice()));
+        match Authority::fold(told) {
+            Ok(authority) => {
+                if authority != *self.given.authority {
+                    let detail = "the index of types hides an entry about keys, or names one that is none";
+                    report.fail(None, Class::Index, detail);
+                }
+                Some(authority)
+            }
+            // A first entry that cannot be read is told already.
+            Err(_) if self.about_keys.is_empty() && !report.failures.is_empty() => None,
+            Err(error) => {
+                report.fail(Some(error.seq), Class::Key, error.detail);
+                None
+            }
+        }
     }
 
     fn beyond(&self, key: &[u8], level: u32, report: &mut Report) {

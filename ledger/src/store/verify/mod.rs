@@ -15,9 +15,10 @@ use super::error::LedgerError;
 use super::families::{self, family};
 use super::lock::LockFile;
 use super::read::{Rows, unpack_blob};
-use super::{Head, Ledger};
+use super::{Head, Ledger, restore};
+use crate::authority::Authority;
 use crate::id::Digest;
-use crate::note::{Checkpoint, VerifierKey};
+use crate::note::{Checkpoint, NoteError};
 
 /// Most failures that a report lists.
 const FAILURES_MAX: usize = 100;
@@ -66,6 +67,10 @@ pub struct Report {
     pub withheld: u64,
     /// Size of the log.
     pub size: u64,
+    /// Entries after the newest checkpoint: not signed yet.
+    pub unsigned: u64,
+    /// Checkpoints whose key was revoked for their size: only later ones speak for their entries.
+    pub revoked_checkpoints: u64,
     /// Root, hex; empty when an entry cannot be read.
     pub root: String,
     /// Failures in order of position; those without one come last. Empty means verified.
@@ -108,6 +113,8 @@ pub enum Class {
     Chain,
     /// The stored tree is not that of the entries.
     Tree,
+    /// An entry about keys does not continue those before it.
+    Key,
     /// A checkpoint is not signed by the ledger's key or signs something else.
     Checkpoint,
     /// The lock does not fit.
@@ -127,6 +134,7 @@ impl Class {
             Self::Entry => "entry",
             Self::Chain => "chain",
             Self::Tree => "tree",
+            Self::Key => "key",
             Self::Checkpoint => "checkpoint",
             Self::Lock => "lock",
             Self::Disclosure => "disclosure",
@@ -184,12 +192,17 @@ impl Ledger {
         let all = if options.depth == Depth::Everything { 2 * head.size } else { head.size };
         let mut report = Report { size: head.size, failures: self.inner.doubts.clone(), ..Report::default() };
         let lock = LockFile::open(&self.inner.lock_path, false).map(|(_, lock)| lock);
-        let last_link =
-            lock.as_ref().ok().filter(|lock| lock.acked == head.size).map(|lock| lock.link.clone());
+        let last_link = lock
+            .as_ref()
+            .ok()
+            .filter(|lock| !self.inner.detached && lock.acked == head.size)
+            .map(|lock| lock.link.clone());
         let sizes = self.checkpoint_sizes(head, &mut report)?;
+        let authority = self.authority();
+        report.unsigned = head.size - sizes.last().copied().unwrap_or(0).min(head.size);
         let given = Given {
             db,
-            origin: self.origin(),
+            authority: &authority,
             genesis: self.inner.genesis,
             size: head.size,
             last_link,
@@ -202,8 +215,10 @@ impl Ledger {
                 report.fail(None, Class::Tree, format!("root is {root}, expected {}", head.root));
             }
         }
-        self.check_checkpoints(&found, &sizes, &mut report)?;
+        self.check_checkpoints(&found, &sizes, head, &mut report)?;
         match lock {
+            // A backup has no lock of its own; what it is restored against was looked at before.
+            _ if self.inner.detached => {}
             Ok(lock) => self.check_lock(&lock, &found, &mut report)?,
             // One that could not be read then is among the doubts.
             Err(_) if !self.inner.doubts.is_empty() => {}
@@ -243,9 +258,11 @@ impl Ledger {
         &self,
         found: &Found,
         sizes: &[u64],
+        head: Head,
         report: &mut Report,
     ) -> Result<(), LedgerError> {
-        let key = VerifierKey::parse(&self.inner.verifier_key)?;
+        let opened_with = self.authority();
+        let authority = found.authority.as_ref().unwrap_or(&opened_with);
         for row in checkpoint_rows(&self.inner.db)? {
             let Ok((size, note)) = row else { continue };
             // Signed since the verification began, also over the very head that it is about: the writer does not wait.
@@ -253,7 +270,9 @@ impl Ledger {
                 continue;
             }
             report.checkpoints += 1;
-            let failure = match (Checkpoint::verify(&note, &key), found.roots.get(&size)) {
+            report.revoked_checkpoints += u64::from(authority.check_trusted(size).is_err());
+            let signed = signed_by_all(authority, &note, size, head.size);
+            let failure = match (signed, found.roots.get(&size)) {
                 (Err(error), _) => error.to_string(),
                 (Ok(signed), _) if signed.size != size => format!("it signs {} entries", signed.size),
                 (Ok(_), None) if size == 0 => "signs an empty log".to_owned(),
@@ -274,7 +293,7 @@ impl Ledger {
         found: &Found,
         report: &mut Report,
     ) -> Result<(), LedgerError> {
-        if lock.origin != self.origin() {
+        if lock.origin != self.origin() && restore::pending_origin(lock) != Some(&*lock.origin) {
             report.fail(None, Class::Lock, format!("it belongs to log `{}`", lock.origin));
         } else if lock.acked < report.size && !self.is_writer() {
             let detail =
@@ -312,6 +331,19 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// Verifies a checkpoint with every key that answers for its size: over a rotation those are two. One of the two may be
+/// missing only while the rotation is the last entry: it is brought to its end when the ledger is opened for writing.
+fn signed_by_all(authority: &Authority, note: &str, size: u64, head: u64) -> Result<Checkpoint, NoteError> {
+    for span in authority.log_keys_at(size) {
+        match Checkpoint::verify(note, &span.key) {
+            Err(NoteError::Unsigned { .. }) if size == head => {}
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+    }
+    authority.verify_checkpoint(note)
 }
 
 /// Reads the checkpoints in order of size.

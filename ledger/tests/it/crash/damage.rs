@@ -115,7 +115,7 @@ impl Fixture {
                 }
             }
             // Not needed before something is exported.
-            noticed.extend(ledger.bundle_key().err().map(|error| named(&error)));
+            noticed.extend(ledger.bundle_signer().err().map(|error| named(&error)));
             // Whatever the verification said: what is answered is right, or the answer is an error.
             match ask(&ledger) {
                 Ok(answers) => {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use verdict_ledger::Ledger;
-use verdict_ledger::note::{Checkpoint, SignedNote, VerifierKey};
+use verdict_ledger::note::{Checkpoint, SignedNote};
 use verdict_ledger::tile::Tile;
 
 use super::mirror::Mirror;
@@ -37,8 +37,7 @@ pub(super) fn run(args: &LogArgs, context: &Context) -> Result<Exit, CliError> {
         CliError::unusable("the ledger has no checkpoint, so nothing in it can be verified yet")
             .hint("a checkpoint is signed by whatever writes the ledger, `verdict ingest` or `verdict serve`")
     })?;
-    let key = VerifierKey::parse(&ledger.verifier_key()).map_err(|error| untrusted(&error))?;
-    let checkpoint = Checkpoint::verify(&note, &key).map_err(|error| {
+    let checkpoint = ledger.verify_checkpoint(&note).map_err(|error| {
         untrusted(&error).hint("the ledger's own checkpoint does not verify; run `verdict verify`")
     })?;
     let mut mirror = Mirror::open(&args.out)?;

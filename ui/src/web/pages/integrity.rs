@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use verdict_ledger::Ledger;
 use verdict_ledger::id::Digest;
 use verdict_ledger::merkle;
-use verdict_ledger::note::{Checkpoint, VerifierKey};
+use verdict_ledger::note::VerifierKey;
 
 use super::{Page, render};
 use crate::web::error::PageError;
@@ -86,6 +86,8 @@ struct IntegrityPage {
     note: Option<String>,
     /// Entries after the newest checkpoint.
     uncovered: u64,
+    /// Why the newest checkpoint is late: when it was last tried, and what the signer said.
+    unsigned: Option<(Moment, String)>,
     /// When the last entry that the newest checkpoint covers was received.
     covered_until: Option<Moment>,
     covered_age: String,
@@ -123,7 +125,7 @@ fn build(state: &AppState, shell: Shell) -> Result<IntegrityPage, PageError> {
     let parsed = VerifierKey::parse(&key).ok();
     let mut notes = ledger.checkpoints(HISTORY_MAX + 1)?;
     let more_history = notes.len() > HISTORY_MAX;
-    let rows = history(ledger, parsed.as_ref(), &notes)?;
+    let rows = history(ledger, &notes)?;
     notes.truncate(HISTORY_MAX);
     let newest = notes.into_iter().next();
     let covered = newest.as_ref().map_or(0, |(size, _)| *size);
@@ -140,6 +142,7 @@ fn build(state: &AppState, shell: Shell) -> Result<IntegrityPage, PageError> {
         key,
         note: newest.map(|(_, note)| note),
         uncovered: shell.size.saturating_sub(covered),
+        unsigned: ledger.signing_failure().map(|failure| (time::moment(failure.at_ns), failure.detail)),
         covered_age: last_covered
             .as_ref()
             .map(|record| time::duration(shell.now_ns.saturating_sub(record.ts_ns)))
@@ -155,25 +158,20 @@ fn build(state: &AppState, shell: Shell) -> Result<IntegrityPage, PageError> {
 }
 
 /// Checks every checkpoint's signature and root, and each against the one before it.
-fn history(
-    ledger: &Ledger,
-    key: Option<&VerifierKey>,
-    notes: &[(u64, String)],
-) -> Result<Vec<CheckpointRow>, PageError> {
+fn history(ledger: &Ledger, notes: &[(u64, String)]) -> Result<Vec<CheckpointRow>, PageError> {
     let mut parsed = Vec::with_capacity(notes.len());
     for (size, note) in notes {
-        let checkpoint = key.map(|key| Checkpoint::verify(note, key));
-        parsed.push((*size, checkpoint));
+        // Each with the key that was in force at its size.
+        parsed.push((*size, ledger.verify_checkpoint(note)));
     }
     let mut rows = Vec::new();
     for (index, (size, checkpoint)) in parsed.iter().enumerate().take(HISTORY_MAX) {
         let signed = match checkpoint {
-            None => Check::Fails("the log key cannot be read".to_owned()),
-            Some(Err(error)) => Check::Fails(error.to_string()),
-            Some(Ok(checkpoint)) if checkpoint.size != *size => {
+            Err(error) => Check::Fails(error.to_string()),
+            Ok(checkpoint) if checkpoint.size != *size => {
                 Check::Fails(format!("stored under size {size} and says {}", checkpoint.size))
             }
-            Some(Ok(checkpoint)) => {
+            Ok(checkpoint) => {
                 let root = ledger.root_at(*size)?;
                 if root == checkpoint.root {
                     Check::Holds
@@ -184,7 +182,7 @@ fn history(
         };
         let older = parsed.get(index + 1);
         let consistent = match (older, checkpoint) {
-            (Some((_, Some(Ok(older)))), Some(Ok(newer))) => {
+            (Some((_, Ok(older))), Ok(newer)) => {
                 let proof = ledger.consistency_proof(older.size, newer.size)?;
                 let held =
                     merkle::verify_consistency(older.size, newer.size, &older.root, &newer.root, &proof);
@@ -193,7 +191,7 @@ fn history(
             _ => Check::Nothing,
         };
         let root = match checkpoint {
-            Some(Ok(checkpoint)) => checkpoint.root.to_string(),
+            Ok(checkpoint) => checkpoint.root.to_string(),
             _ => String::new(),
         };
         rows.push(CheckpointRow {
