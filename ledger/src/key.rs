@@ -171,6 +171,12 @@ impl SigningKey {
         Ok(Self(Arc::new(key)))
     }
 
+    /// Makes the key of a seed; test vectors are given so.
+    #[cfg(test)]
+    pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(Arc::new(ed25519_dalek::SigningKey::from_bytes(seed)))
+    }
+
     /// Reads a PKCS#8 PEM file (RFC 8410), plain or encrypted, that nobody but its owner can read.
     pub fn load(path: &Path, passphrases: &dyn Passphrases) -> Result<Self, KeyError> {
         let text = file::read_private(path)?;

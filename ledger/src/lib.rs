@@ -19,10 +19,12 @@
 //! - Everything but the entries, the disclosures and the raw bodies can be rebuilt from the entries.
 
 pub mod action;
+pub mod anchor;
 pub mod authority;
 pub mod canon;
 pub mod chain;
 pub mod clock;
+pub mod cosignature;
 pub mod disclosure;
 pub mod entry;
 pub mod event;
@@ -36,6 +38,7 @@ pub mod signer;
 mod store;
 pub mod text;
 pub mod tile;
+pub mod witness;
 
 pub use record::{Batch, NewRecord, Receipt, Record};
 pub use store::erasure;

@@ -70,7 +70,7 @@ pub enum SignError {
     Signer(#[from] SignerError),
 }
 
-const fn malformed(what: &'static str, why: &'static str) -> NoteError {
+pub(crate) const fn malformed(what: &'static str, why: &'static str) -> NoteError {
     NoteError::Malformed { what, why }
 }
 
@@ -79,7 +79,8 @@ pub fn is_key_name(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
 }
 
-fn key_id(name: &str, algorithm: u8, key: &[u8]) -> [u8; 4] {
+/// Computes the key hash that signature lines carry.
+pub(crate) fn key_id(name: &str, algorithm: u8, key: &[u8]) -> [u8; 4] {
     let digest = Sha256::new()
         .chain_update(name.as_bytes())
         .chain_update([b'\n', algorithm])
@@ -90,6 +91,27 @@ fn key_id(name: &str, algorithm: u8, key: &[u8]) -> [u8; 4] {
         *to = from;
     }
     id
+}
+
+/// Splits the text form of a key of any type into name, hash, type and key.
+pub(crate) fn split_key(text: &str) -> Result<(&str, &str, u8, Vec<u8>), NoteError> {
+    let what = "verifier key";
+    let mut parts = text.trim().splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(malformed(what, "expected name+hash+base64"));
+    };
+    let bytes = BASE64.decode(key).map_err(|_| malformed(what, "the key is not base64"))?;
+    let Some((algorithm, key)) = bytes.split_first() else {
+        return Err(malformed(what, "the key is empty"));
+    };
+    Ok((name, id, *algorithm, key.to_vec()))
+}
+
+/// Reads an Ed25519 public key.
+pub(crate) fn ed25519_key(bytes: &[u8]) -> Result<VerifyingKey, NoteError> {
+    let what = "verifier key";
+    let raw = bytes.try_into().map_err(|_| malformed(what, "an Ed25519 key has 32 bytes"))?;
+    VerifyingKey::from_bytes(raw).map_err(|_| malformed(what, "not a point on the curve"))
 }
 
 /// An Ed25519 note verifier key, `name+hash+base64(type ‖ key)`.
@@ -111,21 +133,13 @@ impl VerifierKey {
 
     /// Parses the text form.
     pub fn parse(text: &str) -> Result<Self, NoteError> {
-        let what = "verifier key";
-        let mut parts = text.trim().splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(malformed(what, "expected name+hash+base64"));
-        };
-        let bytes = BASE64.decode(key).map_err(|_| malformed(what, "the key is not base64"))?;
-        let [ED25519, raw @ ..] = bytes.as_slice() else {
-            return Err(malformed(what, "only Ed25519 keys (type 0x01) are supported"));
-        };
-        let raw: &[u8; 32] = raw.try_into().map_err(|_| malformed(what, "an Ed25519 key has 32 bytes"))?;
-        let public =
-            VerifyingKey::from_bytes(raw).map_err(|_| malformed(what, "not a point on the curve"))?;
-        let parsed = Self::new(name, public)?;
+        let (name, id, algorithm, key) = split_key(text)?;
+        if algorithm != ED25519 {
+            return Err(malformed("verifier key", "only Ed25519 keys (type 0x01) are supported"));
+        }
+        let parsed = Self::new(name, ed25519_key(&key)?)?;
         if hex::encode(parsed.id) != id {
-            return Err(malformed(what, "the hash does not match name and key"));
+            return Err(malformed("verifier key", "the hash does not match name and key"));
         }
         Ok(parsed)
     }
@@ -182,6 +196,35 @@ pub struct NoteSignature {
     pub bytes: Vec<u8>,
 }
 
+impl NoteSignature {
+    /// Parses one signature line, without its newline.
+    pub fn parse(line: &str) -> Result<Self, NoteError> {
+        let what = "signed note";
+        let rest = line
+            .strip_prefix("— ")
+            .ok_or(malformed(what, "a signature line does not start with an em dash"))?;
+        let (name, encoded) =
+            rest.split_once(' ').ok_or(malformed(what, "a signature line has no signature"))?;
+        let bytes = BASE64.decode(encoded).map_err(|_| malformed(what, "a signature is not base64"))?;
+        let Some((id, signature)) = bytes.split_first_chunk::<4>() else {
+            return Err(malformed(what, "a signature is too short"));
+        };
+        if !is_key_name(name) || signature.is_empty() {
+            return Err(malformed(what, "a signature line has no key name or no signature"));
+        }
+        Ok(Self { name: name.to_owned(), id: *id, bytes: signature.to_vec() })
+    }
+}
+
+/// Writes the line, with its newline.
+impl fmt::Display for NoteSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.id.to_vec();
+        bytes.extend_from_slice(&self.bytes);
+        writeln!(f, "— {} {}", self.name, BASE64.encode(bytes))
+    }
+}
+
 /// A parsed note; nothing is verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedNote {
@@ -212,19 +255,7 @@ impl SignedNote {
             if signatures.len() == SIGNATURES_MAX {
                 return Err(malformed(what, "more than 100 signatures"));
             }
-            let rest = line
-                .strip_prefix("— ")
-                .ok_or(malformed(what, "a signature line does not start with an em dash"))?;
-            let (name, encoded) =
-                rest.split_once(' ').ok_or(malformed(what, "a signature line has no signature"))?;
-            let bytes = BASE64.decode(encoded).map_err(|_| malformed(what, "a signature is not base64"))?;
-            let Some((id, signature)) = bytes.split_first_chunk::<4>() else {
-                return Err(malformed(what, "a signature is too short"));
-            };
-            if !is_key_name(name) || signature.is_empty() {
-                return Err(malformed(what, "a signature line has no key name or no signature"));
-            }
-            signatures.push(NoteSignature { name: name.to_owned(), id: *id, bytes: signature.to_vec() });
+            signatures.push(NoteSignature::parse(line)?);
         }
         if signatures.is_empty() {
             return Err(malformed(what, "no signatures"));

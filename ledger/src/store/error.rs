@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rocksdb::ErrorKind;
 
+use crate::anchor::{AnchorError, Contradiction};
 use crate::canon::CanonError;
 use crate::clock::EntropyError;
 use crate::disclosure::DisclosureError;
@@ -107,6 +108,24 @@ pub enum LedgerError {
         /// Root acknowledged.
         want: Hash,
     },
+    /// An anchor holds a checkpoint that the ledger contradicts, whatever the lock says.
+    #[error("{contradiction}; anchor: {anchor}")]
+    Anchored {
+        /// Where the checkpoint was found.
+        anchor: String,
+        /// How the ledger contradicts it.
+        #[source]
+        contradiction: Contradiction,
+    },
+    /// A file of anchors cannot be read, or none of its records is a checkpoint of this ledger.
+    #[error(transparent)]
+    Anchor(#[from] AnchorError),
+    /// Anchors of an earlier ledger with this lock are there.
+    #[error("{} exists: a ledger with this lock was anchored before", path.display())]
+    AnchorsExist {
+        /// Anchor log.
+        path: PathBuf,
+    },
     /// Stored bytes are not what was written.
     #[error("{place}: {detail}")]
     Damaged {
@@ -184,11 +203,13 @@ impl From<rocksdb::Error> for LedgerError {
 }
 
 impl LedgerError {
-    /// Tells whether the ledger contradicts its lock: it must not be served or trusted.
+    /// Tells whether the ledger contradicts its lock or an anchor: it must not be served or trusted.
     pub const fn is_untrusted(&self) -> bool {
         matches!(
             self,
-            Self::LockMissing { .. }
+            Self::Anchored { .. }
+                | Self::Anchor(AnchorError::Damaged { .. })
+                | Self::LockMissing { .. }
                 | Self::LockDamaged { .. }
                 | Self::RolledBack { .. }
                 | Self::Forked { .. }

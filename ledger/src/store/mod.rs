@@ -2,6 +2,7 @@
 //!
 //! `format.md` in the crate's docs specifies every byte. Everything above this module sees only [`Ledger`].
 
+mod anchored;
 mod codec;
 mod commit;
 mod custody;
@@ -49,13 +50,14 @@ pub use restore::{RestoreOptions, RestorePlan};
 pub use rotate::{Change, KeyFile, Revoking, Rotation};
 pub use sign::SigningFailure;
 
+use crate::anchor::AnchorFile;
 use crate::authority::{AUTHORITY_KINDS, Authority, Role};
 use crate::chain::Link;
 use crate::clock::{Clock, Entropy, SystemEntropy};
 use crate::id::TraceId;
 use crate::key::{NoPassphrases, Passphrase, Passphrases, Protection};
 use crate::merkle::Hash;
-use crate::note::{Checkpoint, NoteError};
+use crate::note::{Checkpoint, NoteError, VerifierKey};
 use crate::record::{Batch, NewRecord, Receipt};
 use crate::signer::Signer;
 use history::SharedAuthority;
@@ -111,6 +113,9 @@ impl InitOptions {
 pub struct OpenOptions {
     /// Lock file when it is not where the ledger says.
     pub lock: Option<PathBuf>,
+    /// Files of anchors elsewhere that the ledger must not contradict, beside the anchor log of the lock. One that
+    /// is missing is passed over: a volume that is not mounted must not stop what is not shown to be wrong.
+    pub anchors: Vec<PathBuf>,
     /// Where salts and nonces come from.
     pub entropy: Arc<dyn Entropy>,
     /// Where the passphrases of encrypted key files come from.
@@ -119,7 +124,12 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { lock: None, entropy: Arc::new(SystemEntropy), passphrases: Arc::new(NoPassphrases) }
+        Self {
+            lock: None,
+            anchors: Vec::new(),
+            entropy: Arc::new(SystemEntropy),
+            passphrases: Arc::new(NoPassphrases),
+        }
     }
 }
 
@@ -302,6 +312,34 @@ impl Ledger {
     /// Returns the lock file.
     pub fn lock_path(&self) -> &Path {
         &self.inner.lock_path
+    }
+
+    /// Returns the anchor log that lies beside the lock; it need not be there.
+    pub fn anchor_log(&self) -> AnchorFile {
+        AnchorFile::beside_lock(&self.inner.lock_path)
+    }
+
+    /// Returns the keys that a checkpoint of this ledger may be signed with, the one in force last.
+    pub fn checkpoint_keys(&self) -> Result<Vec<VerifierKey>, LedgerError> {
+        Ok(self.authority().spans(Role::Log).iter().map(|span| span.key.clone()).collect())
+    }
+
+    /// Returns the newest checkpoint as it is given to others: with the lines of the witnesses that cosigned it, as
+    /// far as the anchor log knows any.
+    pub fn published_checkpoint(&self) -> Result<Option<String>, LedgerError> {
+        let Some(newest) = self.checkpoint()? else { return Ok(None) };
+        // Cosignatures are worth having, and no reason to withhold the checkpoint.
+        let cosigned = self.cosigned_checkpoint().unwrap_or_default();
+        let text = |note: &str| note.split_once("\n\n").map(|(text, _)| text.to_owned());
+        Ok(Some(match cosigned {
+            Some((_, note)) if text(&note) == text(&newest) => note,
+            _ => newest,
+        }))
+    }
+
+    /// Returns the newest checkpoint that witnesses cosigned, with their lines, as far as the anchor log knows.
+    pub fn cosigned_checkpoint(&self) -> Result<Option<(Checkpoint, String)>, LedgerError> {
+        Ok(self.anchor_log().cosigned(&self.checkpoint_keys()?)?)
     }
 
     /// Returns the verifier key (`origin+hash+base64`) that checkpoints are signed with now.

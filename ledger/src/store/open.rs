@@ -10,6 +10,7 @@ use std::time::Duration;
 use rocksdb::{DB, ErrorKind, WriteOptions};
 use serde_json::{Map, Value};
 
+use super::anchored::Pins;
 use super::codec::ROWS_VERSION;
 use super::commit::{self, Committer};
 use super::custody::{self, KeySource};
@@ -29,6 +30,7 @@ use super::tree::StoredNodes;
 use super::verify::VerifyFailure;
 use super::{Head, InitOptions, Inner, Ledger, OpenOptions, TILE_LEVELS, history, restore};
 use crate::authority::{Authority, LEDGER_CREATED, Role};
+use crate::anchor::AnchorFile;
 use crate::chain::Link;
 use crate::clock::{Clock, Entropy};
 use crate::entry::EntryView;
@@ -57,6 +59,10 @@ pub(super) fn init(dir: &Path, options: &InitOptions, clock: Arc<dyn Clock>) -> 
     }
     if lock_path.exists() {
         return Err(LedgerError::LockExists { path: lock_path });
+    }
+    let anchors = AnchorFile::beside_lock(&lock_path);
+    if anchors.path().exists() {
+        return Err(LedgerError::AnchorsExist { path: anchors.path().to_owned() });
     }
     let entropy = &options.entropy;
     let key = |external: &Option<PathBuf>| -> Result<KeySource, LedgerError> {
@@ -111,12 +117,12 @@ pub(super) fn init(dir: &Path, options: &InitOptions, clock: Arc<dyn Clock>) -> 
         restore: None,
     };
     let lock = LockFile::create(&lock_path, &lock_state)?;
-    let parts = Parts { layout, settings, lock_path, lock_state };
+    let parts = Parts { layout, settings, lock_path, lock_state, pins: Pins::default() };
     let passphrases: Arc<dyn Passphrases> = match &options.passphrase {
         Some(passphrase) => Arc::new(passphrase.clone()),
         None => Arc::new(NoPassphrases),
     };
-    let open = OpenOptions { lock: None, entropy: Arc::clone(entropy), passphrases };
+    let open = OpenOptions { lock: None, anchors: Vec::new(), entropy: Arc::clone(entropy), passphrases };
     parts.start(Arc::new(db), lock, &open, clock)
 }
 
@@ -151,8 +157,9 @@ pub(super) fn open_writer(
     let lock_path = lock_path(&layout, &settings, options);
     let db = recover::open_for_writing(&layout, &settings, &lock_path, options, &families::db_options())?;
     // After the database: its own lock keeps other writers from changing the lock file under our eyes.
+    let pins = Pins::read(&lock_path, &options.anchors);
     let (lock, lock_state) = LockFile::open(&lock_path, true)?;
-    let parts = Parts { layout, settings, lock_path, lock_state };
+    let parts = Parts { layout, settings, lock_path, lock_state, pins };
     let ledger = parts.start(Arc::new(db), lock, options, clock)?;
     Ok(ledger)
 }
@@ -221,7 +228,8 @@ fn open_secondary(
     let layout = Layout::new(dir);
     let settings = layout.read_settings()?;
     let lock_path = lock_path(&layout, &settings, options);
-    // The lock first: whatever it says was acknowledged must be in a database that is opened later.
+    let pins = Pins::read(&lock_path, &options.anchors);
+    // The lock before the database: whatever it says was acknowledged must be in a database that is opened later.
     let lock_state = match LockFile::open(&lock_path, false) {
         Ok((_, state)) => state,
         Err(error) => {
@@ -233,7 +241,7 @@ fn open_secondary(
     let secondary = SecondaryDir::create(&*options.entropy)?;
     let db = recover::open_for_reading(&layout, &settings, &lock_path, &lock_state, &secondary.0, doubt)?;
     let db = Arc::new(db);
-    let parts = Parts { layout, settings, lock_path, lock_state };
+    let parts = Parts { layout, settings, lock_path, lock_state, pins };
     rebuild::check_finished(&db)?;
     // First, because the checkpoint in the lock is verified with the keys that follow from the settings; and again,
     // because the first look at a database that is being written may come before its first entry.
@@ -259,6 +267,7 @@ fn open_secondary(
         }
     };
     parts.check_genesis(&db, head.size).or_else(&mut *doubt)?;
+    parts.check_anchors(&db, head.size, &authority).or_else(&mut *doubt)?;
     check_rows(&db)?;
     let sealer = Sealer::new(Arc::clone(&db), &parts.settings.origin, &secret, Arc::clone(&options.entropy));
     let genesis = parts.genesis()?;
@@ -317,7 +326,7 @@ pub(super) fn open_detached(dir: &Path, options: &OpenOptions) -> Result<Ledger,
         checkpoint: None,
         restore: None,
     };
-    let parts = Parts { layout, settings, lock_path, lock_state: state };
+    let parts = Parts { layout, settings, lock_path, lock_state: state, pins: Pins::default() };
     parts.check_genesis(&db, size)?;
     Ok(Ledger {
         inner: Arc::new(Inner {
@@ -542,9 +551,19 @@ pub(super) struct Parts {
     pub(super) settings: Settings,
     pub(super) lock_path: PathBuf,
     pub(super) lock_state: LockState,
+    /// What the local anchors held before the lock was read.
+    pub(super) pins: Pins,
 }
 
 impl Parts {
+    /// Checks that the ledger has what its local anchors hold. What a restore is about to give up is no contradiction.
+    fn check_anchors(&self, db: &DB, size: u64, authority: &Authority) -> Result<(), LedgerError> {
+        match restore::pending(&self.lock_state, authority) {
+            Some(_) => Ok(()),
+            None => self.pins.check(db, size, authority),
+        }
+    }
+
     pub(super) fn genesis(&self) -> Result<Link, LedgerError> {
         genesis_link(&self.settings, &self.layout)
     }
@@ -587,6 +606,7 @@ impl Parts {
         self.check_genesis(&db, stored)?;
         let authority = history::load(&db, &self.settings, stored)?;
         acknowledged(&db, &self.lock_path, &self.lock_state, &authority, stored)?;
+        self.check_anchors(&db, stored, &authority)?;
         let secret = StoreSecret::load(&self.layout.store_secret(), &*options.passphrases)?;
         let signer = custody::current(&self.layout, &authority, Role::Log, &*options.passphrases)?;
         check_rows(&db)?;

@@ -1,5 +1,6 @@
 //! Integration tests of the ledger, in one binary: RocksDB is linked once.
 
+mod anchored;
 mod compatibility;
 mod crash;
 mod erasure;
@@ -9,6 +10,7 @@ mod query;
 mod restore;
 mod store;
 mod tamper;
+mod witness;
 mod workspace;
 
 /// A test file that no `mod` line names would never run.

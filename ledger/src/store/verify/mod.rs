@@ -16,6 +16,7 @@ use super::families::{self, family};
 use super::lock::LockFile;
 use super::read::{Rows, unpack_blob};
 use super::{Head, Ledger, restore};
+use crate::anchor::Contradiction;
 use crate::authority::Authority;
 use crate::id::Digest;
 use crate::note::{Checkpoint, NoteError};
@@ -167,6 +168,10 @@ impl VerifyFailure {
         let (seq, class) = match error {
             LedgerError::RolledBack { have, .. } => (Some(*have), Class::Entry),
             LedgerError::Forked { .. } => (None, Class::Tree),
+            LedgerError::Anchored { contradiction: Contradiction::RolledBack { have, .. }, .. } => {
+                (Some(*have), Class::Entry)
+            }
+            LedgerError::Anchored { .. } => (None, Class::Tree),
             LedgerError::Damaged { .. } => (None, Class::Entry),
             _ => (None, Class::Lock),
         };
