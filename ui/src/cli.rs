@@ -9,6 +9,7 @@ use verdict_ledger::clock::SystemClock;
 use verdict_ledger::id::TraceId;
 use verdict_ledger::key::Passphrases;
 use verdict_ledger::{Ledger, LedgerError, OpenOptions};
+use verdict_ui::anchor::Config;
 
 use crate::cmd;
 use crate::exit::CliError;
@@ -61,6 +62,9 @@ pub(crate) struct Global {
     /// [env: VERDICT_PASSPHRASE_FILE].
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
+    /// Where checkpoints are anchored [env: VERDICT_ANCHORS] [default: anchors.toml in the ledger directory].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) anchors: Option<PathBuf>,
     /// Form of the result; a command says which it can write.
     #[arg(long, global = true, value_enum)]
     pub(crate) format: Option<Format>,
@@ -127,6 +131,11 @@ pub(crate) enum Command {
     /// Signed statements of the log about itself
     #[command(subcommand)]
     Checkpoint(cmd::checkpoint::Command),
+    /// Checkpoints that live elsewhere: give them to others, and compare the ledger with what they hold
+    #[command(subcommand)]
+    Anchor(cmd::anchor::Command),
+    /// Be a witness for other people's logs (C2SP tlog-witness)
+    Witness(cmd::witness::Args),
     /// Policy versions: publish, activate, look at, check and test
     #[command(subcommand)]
     Policy(cmd::policy::Command),
@@ -169,6 +178,8 @@ pub(crate) struct Context {
     pub(crate) lock: Option<PathBuf>,
     /// Where the passphrase of encrypted key files comes from.
     pub(crate) passphrases: Arc<Source>,
+    /// Anchor settings.
+    pub(crate) anchors: Option<PathBuf>,
     /// Output.
     pub(crate) output: Output,
 }
@@ -184,31 +195,48 @@ impl Context {
                 global.passphrase_file.clone(),
                 "VERDICT_PASSPHRASE_FILE",
             ))),
+            anchors: from_environment(global.anchors.clone(), "VERDICT_ANCHORS"),
             output: Output::new(global.format, global.color, global.quiet),
         }
     }
 
     /// Opens the ledger for reading, also while another process writes it.
     pub(crate) fn reader(&self) -> Result<Ledger, CliError> {
-        Ok(Ledger::open_reader(&self.ledger, &self.options())?)
+        Ok(Ledger::open_reader(&self.ledger, &self.options()?)?)
     }
 
     /// Opens the ledger for writing. `while_served` says what to do when `verdict serve` has it open.
     pub(crate) fn writer(&self, while_served: &str) -> Result<Ledger, CliError> {
-        Ledger::open(&self.ledger, &self.options(), Arc::new(SystemClock)).map_err(|error| {
+        Ledger::open(&self.ledger, &self.options()?, Arc::new(SystemClock)).map_err(|error| {
             let busy = matches!(error, LedgerError::Busy { .. });
             let error = CliError::from(error);
             if busy { error.hint(while_served) } else { error }
         })
     }
 
+    /// Returns where the anchor settings are, or would be.
+    pub(crate) fn anchors_path(&self) -> PathBuf {
+        self.anchors.clone().unwrap_or_else(|| self.ledger.join("anchors.toml"))
+    }
+
+    /// Reads the anchor settings. A file that was named must be there; without a name there need be none.
+    pub(crate) fn anchor_settings(&self) -> Result<Option<Config>, CliError> {
+        Ok(match &self.anchors {
+            Some(path) => Some(Config::load(path)?),
+            None => Config::load_if_there(&self.anchors_path())?,
+        })
+    }
+
     /// How the ledger is opened.
-    pub(crate) fn options(&self) -> OpenOptions {
-        OpenOptions {
+    pub(crate) fn options(&self) -> Result<OpenOptions, CliError> {
+        // A ledger that cannot be told from one that was rolled back is not opened: bad settings are an error.
+        let anchors = self.anchor_settings()?.map(|config| config.local_files()).unwrap_or_default();
+        Ok(OpenOptions {
             lock: self.lock.clone(),
+            anchors,
             passphrases: Arc::clone(&self.passphrases) as Arc<dyn Passphrases>,
             ..OpenOptions::default()
-        }
+        })
     }
 }
 

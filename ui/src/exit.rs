@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use verdict_diff::DiffError;
 use verdict_exporters::evidence::{ExportError, MaterialError};
+use verdict_ledger::anchor::AnchorError;
 use verdict_ledger::key::KeyError;
 use verdict_ledger::{AppendError, LedgerError};
 use verdict_replay::policy::registry::RegistryError;
@@ -192,6 +193,14 @@ impl From<LedgerError> for CliError {
             LedgerError::LockExists { .. } => Self::of(Kind::Unusable, &error).hint(
                 "if that ledger is gone on purpose, move the lock file away; otherwise restore the ledger",
             ),
+            LedgerError::AnchorsExist { .. } => Self::of(Kind::Unusable, &error).hint(
+                "if that ledger is gone on purpose, move this file away with its lock; otherwise restore the ledger",
+            ),
+            LedgerError::Anchored { .. } => Self::of(Kind::Untrusted, &error)
+                .hint("do not append to it: the lock agrees with the database, and the anchor with neither")
+                .hint("keep everything as it is, and compare it with a backup and with the other anchors"),
+            LedgerError::Anchor(AnchorError::Damaged { .. }) => Self::of(Kind::Untrusted, &error)
+                .hint("restore the file, or move it away if it belongs to another ledger"),
             LedgerError::Settings { .. } => Self::of(Kind::Unusable, &error)
                 .hint("restore verdict.json from a backup of the ledger directory"),
             LedgerError::Newer { .. } => {
@@ -284,6 +293,19 @@ pub(crate) const fn key_hint(error: &KeyError) -> Option<&'static str> {
             Some("whoever could read it has the key: think about `verdict keys rotate`")
         }
         _ => None,
+    }
+}
+
+impl From<KeyError> for CliError {
+    fn from(error: KeyError) -> Self {
+        let out = match &error {
+            KeyError::Io { path, source } => Self::io("cannot access key file", path, source),
+            _ => Self::of(key_kind(&error), &error),
+        };
+        match key_hint(&error) {
+            Some(hint) => out.hint(hint),
+            None => out,
+        }
     }
 }
 

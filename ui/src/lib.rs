@@ -3,6 +3,8 @@
 //! # What it is
 //! - [`web::app`]: one router over an open ledger, so that tests need no socket.
 //! - [`web::serve`]: the same router on a loopback address until a shutdown signal.
+//! - [`anchor`]: giving checkpoints to others, and comparing the ledger with what they hold.
+//! - [`witness`]: the HTTP side of a witness for other people's logs.
 //!
 //! # What it is not
 //! It decides nothing and stores nothing of its own: every page is a view of the ledger, computed on the request.
@@ -12,4 +14,6 @@
 //! - Every page works without JavaScript.
 //! - All text is attacker-influenced: the template escaper makes control characters visible everywhere.
 
+pub mod anchor;
 pub mod web;
+pub mod witness;

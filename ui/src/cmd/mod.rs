@@ -1,5 +1,6 @@
 //! The commands, one file each. Each has its arguments and a `run` that says how it ended.
 
+pub(crate) mod anchor;
 pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod export;
@@ -20,6 +21,7 @@ pub(crate) mod serve;
 pub(crate) mod stats;
 pub(crate) mod trace;
 pub(crate) mod verify;
+pub(crate) mod witness;
 
 use crate::cli::{Command, Context};
 use crate::exit::{CliError, Exit};
@@ -49,6 +51,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError>
         Command::Retention(command) => retention::run(&command, context),
         Command::Keys(command) => keys::run(&command, context),
         Command::Restore(args) => restore::run(&args, context),
+        Command::Anchor(command) => anchor::run(&command, context),
+        Command::Witness(args) => witness::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
     }
 }

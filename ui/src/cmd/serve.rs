@@ -1,11 +1,15 @@
 //! `verdict serve`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::json;
+use verdict_ledger::Ledger;
+use verdict_ui::anchor::{Background, Config};
 use verdict_ui::web::{ServeOptions, Server};
 
 use crate::cli::{Context, Format};
+use crate::cmd::anchor::sinks;
 use crate::exit::{CliError, Exit, Kind};
 
 /// Arguments.
@@ -16,6 +20,8 @@ Examples:
   verdict serve --listen 127.0.0.1:0                         a free port, printed on stdout
   OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:7878 agent    send traces to it
 
+With an anchors.toml, every new checkpoint is given to its sinks in the background; failures are logged
+and shown on the page Integrity, and never keep an event waiting.
 Only loopback addresses are served: there is no authentication yet. RUST_LOG sets the log level.")]
 pub(crate) struct Args {
     /// Address to listen on.
@@ -32,6 +38,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     options.ledger_dir = Some(context.ledger.clone());
     let ledger = context
         .writer("if that is another `verdict serve`, use its address, or stop it first; one server takes any number of agents")?;
+    let settings = context.anchor_settings()?.filter(|settings| settings.sinks() > 0);
+    let anchoring = settings.map(|settings| start_anchoring(&settings, &ledger)).transpose()?;
+    options.anchors = anchoring.as_ref().map(Background::status);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -52,7 +61,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     })
 }
 
-fn log_to_stderr(json: bool) {
+fn start_anchoring(settings: &Config, ledger: &Ledger) -> Result<Background, CliError> {
+    let interval = Duration::from_secs(settings.interval_seconds);
+    Background::start(ledger.clone(), sinks(settings)?, interval)
+        .map_err(|error| CliError::new(Kind::Environment, format!("cannot start threads: {error}")))
+}
+
+/// Sends what operators read to stderr.
+pub(crate) fn log_to_stderr(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -60,7 +76,8 @@ fn log_to_stderr(json: bool) {
     let _ = if json { logs.json().try_init() } else { logs.try_init() };
 }
 
-async fn told_to_stop() {
+/// Waits for Ctrl-C or a request to end.
+pub(crate) async fn told_to_stop() {
     let interrupt = tokio::signal::ctrl_c();
     #[cfg(unix)]
     {

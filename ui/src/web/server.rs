@@ -12,6 +12,7 @@ use verdict_ledger::Ledger;
 use verdict_ledger::clock::{Clock, SystemClock};
 
 use super::state::{AppState, Limits};
+use crate::anchor::StatusView;
 
 /// Longest time that open requests get to finish after the shutdown signal.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -26,12 +27,14 @@ pub struct ServeOptions {
     pub ledger_dir: Option<std::path::PathBuf>,
     /// Limits.
     pub limits: Limits,
+    /// How it stands with the anchors, for pages; `None` when nothing is anchored while serving.
+    pub anchors: Option<StatusView>,
 }
 
 impl ServeOptions {
     /// Serves on an address with default limits.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, ledger_dir: None, limits: Limits::default() }
+        Self { listen, ledger_dir: None, limits: Limits::default(), anchors: None }
     }
 }
 
@@ -114,6 +117,9 @@ impl Server {
         })?;
         let listen = listener.local_addr().map_err(|source| ServeError::Bind { listen: asked, source })?;
         let state = AppState::new(ledger, clock, options.limits, options.ledger_dir);
+        if let Some(anchors) = options.anchors {
+            state.show_anchors(anchors);
+        }
         Ok(Self { listener, state, listen })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Semaphore;
 use verdict_ledger::clock::Clock;
@@ -11,6 +11,7 @@ use verdict_ledger::{Ledger, Report};
 use super::error::PageError;
 use super::pages::diff::Comparison;
 use super::projection::Whole;
+use crate::anchor::StatusView;
 
 /// Comparisons kept in memory; a comparison is a pure function of its key, so that a kept one is never stale.
 const COMPARISONS_KEPT: usize = 8;
@@ -82,6 +83,7 @@ struct Inner {
     verified: Mutex<Option<Verified>>,
     comparisons: Mutex<VecDeque<Arc<Comparison>>>,
     folds: Mutex<VecDeque<Arc<Whole>>>,
+    anchors: OnceLock<StatusView>,
 }
 
 impl AppState {
@@ -98,7 +100,18 @@ impl AppState {
             verified: Mutex::new(None),
             comparisons: Mutex::new(VecDeque::new()),
             folds: Mutex::new(VecDeque::new()),
+            anchors: OnceLock::new(),
         }))
+    }
+
+    /// Lets pages show how it stands with the anchors, from now on.
+    pub fn show_anchors(&self, status: StatusView) {
+        // Told twice, the first stays: there is one anchoring thread a server.
+        let _ = self.0.anchors.set(status);
+    }
+
+    pub(crate) fn anchors(&self) -> Option<&StatusView> {
+        self.0.anchors.get()
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

@@ -49,7 +49,7 @@ impl IntoResponse for FileError {
 /// `GET /checkpoint`: the newest checkpoint, a C2SP signed note.
 pub(crate) async fn checkpoint(State(state): State<AppState>) -> Result<Response, FileError> {
     let note = blocking::run(move || {
-        state.ledger().checkpoint()?.ok_or_else(|| PageError::not_found("checkpoint", "newest"))
+        state.ledger().published_checkpoint()?.ok_or_else(|| PageError::not_found("checkpoint", "newest"))
     })
     .await?;
     Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, BRIEFLY)], note).into_response())

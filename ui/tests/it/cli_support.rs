@@ -93,6 +93,7 @@ impl Bench {
             .env("VERDICT_LEDGER", self.path("ledger"))
             .env("USER", "tester")
             .env_remove("VERDICT_LOCK")
+            .env_remove("VERDICT_ANCHORS")
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
         command

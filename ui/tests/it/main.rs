@@ -1,5 +1,7 @@
 //! Integration tests of the server and the command line, one binary.
 
+mod anchor_support;
+mod anchors;
 mod browser;
 mod cli;
 mod cli_bad_input;
@@ -22,3 +24,4 @@ mod web_pages;
 mod web_safety;
 mod web_tiles;
 mod webdriver;
+mod witness;

@@ -9,6 +9,7 @@ use verdict_ledger::merkle;
 use verdict_ledger::note::VerifierKey;
 
 use super::{Page, render};
+use crate::anchor::{Outcome, SinkStatus, StatusView};
 use crate::web::error::PageError;
 use crate::web::state::Verified;
 use crate::web::view::page::Shell;
@@ -75,6 +76,29 @@ struct VerifiedView {
     behind: u64,
 }
 
+/// How it stands with one anchor.
+#[derive(Debug)]
+struct AnchorRow {
+    name: String,
+    kind: &'static str,
+    /// Size and time of the last success.
+    anchored: Option<(String, Moment)>,
+    state: Check,
+}
+
+impl AnchorRow {
+    fn of(status: SinkStatus) -> Self {
+        let SinkStatus { last, anchored, .. } = status;
+        let state = match last.outcome {
+            Outcome::Anchored | Outcome::Already => Check::Holds,
+            Outcome::Failed | Outcome::Untrusted => Check::Fails(last.detail),
+        };
+        let size = |size: String| number::count(size.parse().unwrap_or_default());
+        let anchored = anchored.map(|(at, when)| (size(at), time::moment(when)));
+        Self { name: last.sink, kind: last.kind, anchored, state }
+    }
+}
+
 #[derive(Debug, Template)]
 #[template(path = "integrity.html")]
 struct IntegrityPage {
@@ -94,6 +118,8 @@ struct IntegrityPage {
     rows: Vec<CheckpointRow>,
     more_history: bool,
     verified: Option<VerifiedView>,
+    /// How it stands with the anchors; empty when nothing is anchored while serving.
+    anchors: Vec<AnchorRow>,
     /// True when something that was checked on this request does not hold.
     broken: bool,
     ledger_arg: String,
@@ -131,7 +157,10 @@ fn build(state: &AppState, shell: Shell) -> Result<IntegrityPage, PageError> {
     let covered = newest.as_ref().map_or(0, |(size, _)| *size);
     let last_covered = covered.checked_sub(1).map(|seq| ledger.record(seq)).transpose()?.flatten();
     let verified = state.verified().map(|verified| verified_view(&verified, &shell));
-    let broken = rows.iter().any(|row| row.signed.fails() || row.consistent.fails())
+    let anchors = state.anchors().map(StatusView::sinks).unwrap_or_default();
+    let contradicted = anchors.iter().any(|status| status.last.outcome == Outcome::Untrusted);
+    let broken = contradicted
+        || rows.iter().any(|row| row.signed.fails() || row.consistent.fails())
         || verified.as_ref().is_some_and(|verified| !verified.holds);
     Ok(IntegrityPage {
         key_name: parsed.as_ref().map(|key| key.name().to_owned()).unwrap_or_default(),
@@ -151,6 +180,7 @@ fn build(state: &AppState, shell: Shell) -> Result<IntegrityPage, PageError> {
         rows,
         more_history,
         verified,
+        anchors: anchors.into_iter().map(AnchorRow::of).collect(),
         broken,
         ledger_arg: state.ledger_arg(),
         shell,
