@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 use super::cli_support::Bench;
 
 /// A running `verdict witness` or `verdict serve`; killed when it is dropped.
-pub(crate) struct Served {
+pub(crate) struct Spawned {
     child: Child,
     pub(crate) url: String,
 }
 
-impl Served {
+impl Spawned {
     /// Makes the state of a witness in a bench and returns its key.
     pub(crate) fn init(bench: &Bench) -> String {
         let said = bench.run(&["witness", "init", "--name", "witness.example/w1", "--state", "witness"]).ok();
@@ -86,7 +86,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for Spawned {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

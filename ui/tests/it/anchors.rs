@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::anchor_support::{Served, Server, Snapshot, closed_port, grow};
+use super::anchor_support::{Server, Snapshot, Spawned, closed_port, grow};
 use super::cli_support::{Bench, Said};
 
 fn with_settings(text: &str) -> Bench {
@@ -338,7 +338,7 @@ fn serving_anchors_in_the_background_and_shows_how_it_stands() {
             server.url
         ),
     );
-    let served = Served::serve(&bench);
+    let served = Spawned::serve(&bench);
     let wait = Duration::from_mins(1);
     assert_eq!(heard.recv_timeout(wait).unwrap(), "1");
     let events: String = (0..5).map(|number| super::cli_support::event(number) + "\n").collect();
@@ -359,14 +359,14 @@ fn serving_anchors_in_the_background_and_shows_how_it_stands() {
 #[test]
 fn the_checkpoint_that_others_fetch_carries_the_cosignatures() {
     let bench = Bench::with_ledger();
-    let key = Served::init(&bench);
+    let key = Spawned::init(&bench);
     let log = super::anchor_support::log_key(&bench);
-    let witness = Served::start(&bench, &[&log]);
+    let witness = Spawned::start(&bench, &[&log]);
     let text = format!("[[witness]]\nname = \"w\"\nurl = \"{}\"\nkey = \"{key}\"\n", witness.url);
     bench.file("ledger/anchors.toml", text);
     grow(&bench, 0..3);
     anchor(&bench).ok();
-    let served = Served::serve(&bench);
+    let served = Spawned::serve(&bench);
     let (status, _, note) = served.get("/checkpoint");
     assert!(status == 200 && note.contains("\n— witness.example/w1 "), "{note}");
     assert!(note.starts_with("example.org/verdict/test\n4\n"), "{note}");

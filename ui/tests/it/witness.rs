@@ -1,7 +1,7 @@
 //! A real client against a real witness process.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use super::anchor_support::{Served, Snapshot, grow, log_key};
+use super::anchor_support::{Snapshot, Spawned, grow, log_key};
 use super::cli_support::{Bench, Said};
 
 struct Pair {
@@ -13,13 +13,13 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let bench = Bench::with_ledger();
-        let key = Served::init(&bench);
+        let key = Spawned::init(&bench);
         let log = log_key(&bench);
         Self { bench, key, log }
     }
 
-    fn start(&self) -> Served {
-        let witness = Served::start(&self.bench, &[&self.log]);
+    fn start(&self) -> Spawned {
+        let witness = Spawned::start(&self.bench, &[&self.log]);
         self.settings(&witness.url, 1);
         witness
     }
@@ -44,7 +44,7 @@ fn outcome(said: &Said) -> (i32, String, String) {
 }
 
 /// How far the witness says that the log has come.
-fn witnessed(witness: &Served) -> String {
+fn witnessed(witness: &Spawned) -> String {
     let (status, _, body) = witness.get("/logs");
     assert_eq!(status, 200);
     let logs: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -178,7 +178,7 @@ fn a_witness_with_another_key_or_without_the_log_is_told_apart() {
     let pair = Pair::new();
     let witness = pair.start();
     let other = Bench::empty();
-    let key = Served::init(&other);
+    let key = Spawned::init(&other);
     let text = format!("[[witness]]\nname = \"w\"\nurl = \"http://127.0.0.1:1/\"\nkey = \"{key}\"\n");
     pair.bench.file("ledger/anchors.toml", text.replace("http://127.0.0.1:1/", &witness.url));
     let (code, _, detail) = outcome(&pair.anchor());
@@ -186,7 +186,7 @@ fn a_witness_with_another_key_or_without_the_log_is_told_apart() {
     drop(witness);
 
     let stranger = Bench::with_ledger();
-    let witness = Served::start(&other, &[&log_key(&stranger)]);
+    let witness = Spawned::start(&other, &[&log_key(&stranger)]);
     let text = text.replace("http://127.0.0.1:1/", &witness.url);
     pair.bench.file("ledger/anchors.toml", text);
     let (code, _, detail) = outcome(&pair.anchor());
@@ -267,7 +267,7 @@ fn mistakes_on_the_command_line_are_named() {
         .fails(4, &["in use"]);
     let address = running.url.trim_start_matches("http://").trim_end_matches('/');
     let other = Bench::empty();
-    Served::init(&other);
+    Spawned::init(&other);
     other
         .run(&["witness", "--state", "witness", "--log", &pair.log, "--listen", address])
         .fails(4, &[address]);
