@@ -482,6 +482,26 @@ impl Authority {
         result
     }
 
+    /// Returns every key that a checkpoint of this log can have been signed with, the one in force last. The log does
+    /// not know of an origin that was itself given up by a restore from an older copy, but its key pairs are these.
+    pub fn every_log_key(&self) -> Vec<VerifierKey> {
+        let pairs: Vec<_> = self.log.iter().map(|span| *span.key.public()).collect();
+        let names = (1..=self.generation())
+            .map(|number| if number == 1 { self.first_origin.clone() } else { self.origin_after(number) });
+        let mut keys: Vec<VerifierKey> = names
+            .flat_map(|name| pairs.iter().filter_map(move |pair| VerifierKey::new(&name, *pair).ok()))
+            .filter(|key| key != self.current(Role::Log))
+            .collect();
+        keys.push(self.current(Role::Log).clone());
+        keys
+    }
+
+    /// Tells whether a checkpoint of a former origin lies beyond what a restore kept: its entries are lost, and the
+    /// entry of the restore says so. It contradicts nothing.
+    pub fn gave_up(&self, checkpoint: &Checkpoint, note: &str) -> bool {
+        checkpoint.origin != self.origin() && self.verify_checkpoint(note).is_err()
+    }
+
     /// Checks that a key in force at a size was not revoked for it.
     pub fn check_trusted(&self, size: u64) -> Result<(), TrustError> {
         let mut result = Ok(());

@@ -11,9 +11,8 @@ use super::Head;
 use super::error::LedgerError;
 use super::tree::StoredNodes;
 use crate::anchor::{AnchorError, AnchorFile, Anchored, Tail, compare};
-use crate::authority::{Authority, Role};
+use crate::authority::Authority;
 use crate::merkle;
-use crate::note::VerifierKey;
 
 /// The newest records of the local anchors.
 #[derive(Debug, Default)]
@@ -43,13 +42,12 @@ impl Pins {
 
     /// Compares them with the first `size` entries of a database.
     pub(super) fn check(&self, db: &DB, size: u64, authority: &Authority) -> Result<(), LedgerError> {
-        let keys: Vec<VerifierKey> = authority.spans(Role::Log).iter().map(|span| span.key.clone()).collect();
+        let keys = authority.every_log_key();
         // Only the size counts here; the root of the head is not asked for.
         let head = Head { size, root: merkle::empty_root() };
         for tail in &self.0 {
             let Some(Anchored { checkpoint, record }) = tail.newest(&keys)? else { continue };
-            // What a former origin had beyond the size that was restored is lost, and the entry of the restore says so.
-            if checkpoint.origin != authority.origin() && authority.verify_checkpoint(&record.note).is_err() {
+            if authority.gave_up(&checkpoint, &record.note) {
                 continue;
             }
             let nodes = StoredNodes::new(db)?;

@@ -1,8 +1,8 @@
 //! Column families, their options, and the encoding of their keys.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    Direction, IteratorMode, Options,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
+    CompactOptions, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options,
 };
 
 use super::codec::{self, IdRow};
@@ -62,12 +62,34 @@ pub(super) fn descriptors() -> Vec<ColumnFamilyDescriptor> {
     list
 }
 
-/// Throws the rows of a family away by making it anew.
-pub(super) fn recreate(db: &mut DB, name: &str) -> Result<(), LedgerError> {
-    if db.cf_handle(name).is_some() {
+/// Throws the rows of a family away; tells whether the family had to be made anew for it, which only one is that
+/// cannot be read any more.
+///
+/// RocksDB 11.8 logs a dropped family after it was freed when a secondary instance follows over the drop, and the
+/// reader crashes. Whoever is told `true` must open the database once more before readers may: that starts a new
+/// manifest, in which the drop is not told.
+pub(super) fn clear(db: &mut DB, name: &str) -> Result<bool, LedgerError> {
+    let readable = match db.cf_handle(name) {
+        Some(rows) => db.iterator_cf(rows, IteratorMode::Start).all(|row| row.is_ok()),
+        None => false,
+    };
+    if readable {
+        let rows = family(db, name)?;
+        // No key is as long as this and no shorter one comes after it.
+        let (first, end) = (&[][..], &[0xff; 64][..]);
+        db.delete_range_cf(rows, first, end)?;
+        db.flush_cf(rows)?;
+        let mut compact = CompactOptions::default();
+        compact.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        db.compact_range_cf_opt(rows, None::<&[u8]>, None::<&[u8]>, &compact);
+        return Ok(false);
+    }
+    let dropped = db.cf_handle(name).is_some();
+    if dropped {
         db.drop_cf(name)?;
     }
-    Ok(db.create_cf(name, &family_options(name, &Cache::new_lru_cache(8 << 20)))?)
+    db.create_cf(name, &family_options(name, &Cache::new_lru_cache(8 << 20)))?;
+    Ok(dropped)
 }
 
 fn family_options(name: &str, cache: &Cache) -> Options {

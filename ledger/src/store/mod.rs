@@ -319,9 +319,9 @@ impl Ledger {
         AnchorFile::beside_lock(&self.inner.lock_path)
     }
 
-    /// Returns the keys that a checkpoint of this ledger may be signed with, the one in force last.
-    pub fn checkpoint_keys(&self) -> Result<Vec<VerifierKey>, LedgerError> {
-        Ok(self.authority().spans(Role::Log).iter().map(|span| span.key.clone()).collect())
+    /// Returns every key that a checkpoint of this ledger can have been signed with, the one in force last.
+    pub fn checkpoint_keys(&self) -> Vec<VerifierKey> {
+        self.authority().every_log_key()
     }
 
     /// Returns the newest checkpoint as it is given to others: with the lines of the witnesses that cosigned it, as
@@ -339,7 +339,7 @@ impl Ledger {
 
     /// Returns the newest checkpoint that witnesses cosigned, with their lines, as far as the anchor log knows.
     pub fn cosigned_checkpoint(&self) -> Result<Option<(Checkpoint, String)>, LedgerError> {
-        Ok(self.anchor_log().cosigned(&self.checkpoint_keys()?)?)
+        Ok(self.anchor_log().cosigned(&self.checkpoint_keys())?)
     }
 
     /// Returns the verifier key (`origin+hash+base64`) that checkpoints are signed with now.

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Map;
+use verdict_ledger::anchor::{AnchorFile, AnchorRecord};
 use verdict_ledger::authority::{Role, Step};
 use verdict_ledger::note::{Checkpoint, VerifierKey};
 use verdict_ledger::{Ledger, LedgerError, OpenOptions, RestoreOptions, RestorePlan};
@@ -98,7 +100,12 @@ fn a_restored_ledger_goes_on_under_a_new_origin_and_says_what_is_lost() {
     assert!(ledger.record(6).unwrap().unwrap().withheld.is_empty());
     drop(ledger);
 
-    // Lost again, from the same backup: the number is never used twice.
+    // Lost again, from the same backup: the number is never used twice. An anchor beside the lock that holds what was
+    // given up, under either origin, contradicts nothing.
+    for (time_ns, note) in [(1, &proof_of_loss), (2, &note)] {
+        let record = AnchorRecord::new(time_ns, "s", "file", note, Map::new()).unwrap();
+        AnchorFile::beside_lock(&bench.lock()).append(&record).unwrap();
+    }
     fs::remove_dir_all(bench.path()).unwrap();
     copy_dir(&bench.path().with_extension("backup"), &bench.path());
     let plan = plan_with(&bench, &bench.path(), &options()).unwrap();
@@ -106,6 +113,8 @@ fn a_restored_ledger_goes_on_under_a_new_origin_and_says_what_is_lost() {
     let ledger = Ledger::restore(&bench.path(), &plan, &OpenOptions::default(), bench.clock()).unwrap();
     assert!(ledger.verify(&mut |_, _| {}).unwrap().is_clean());
     assert_eq!(ledger.origin(), "ledger.example/test/3");
+    drop(ledger);
+    assert_eq!(bench.open().unwrap().origin(), "ledger.example/test/3");
 }
 
 #[test]

@@ -279,7 +279,7 @@ fn rotate(args: &Rotate, context: &Context) -> Result<Exit, CliError> {
     let encrypt = args.new_signer.is_none() && (args.encrypt || was_encrypted);
     let passphrase = encrypt.then(|| context.passphrases.for_new_files()).transpose()?;
     let rotation = Rotation { role, source, passphrase, reason: args.reason.clone(), by: args.by.clone() };
-    let change = Ledger::rotate_key(&context.ledger, &context.options(), Arc::new(SystemClock), &rotation)
+    let change = Ledger::rotate_key(&context.ledger, &context.options()?, Arc::new(SystemClock), &rotation)
         .map_err(served)?;
     if json {
         context.output.json(&change)?;
@@ -317,7 +317,7 @@ fn revoke(args: &Revoke, context: &Context) -> Result<Exit, CliError> {
     })?;
     let revoking =
         Revoking { role, key, last_size: args.last_size, reason: args.reason.clone(), by: args.by.clone() };
-    let seq = Ledger::revoke_key(&context.ledger, &context.options(), Arc::new(SystemClock), &revoking)
+    let seq = Ledger::revoke_key(&context.ledger, &context.options()?, Arc::new(SystemClock), &revoking)
         .map_err(served)?;
     if json {
         context

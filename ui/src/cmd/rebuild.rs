@@ -39,7 +39,7 @@ fn rebuild(context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
     let progress = Progress::start(context.output, "rebuild");
     let rebuilt =
-        Ledger::rebuild(&context.ledger, &context.options(), &mut |done, all| progress.at(done, all));
+        Ledger::rebuild(&context.ledger, &context.options()?, &mut |done, all| progress.at(done, all));
     drop(progress);
     let rebuilt = rebuilt.map_err(|error| match error {
         LedgerError::Busy { .. } => {
@@ -74,7 +74,7 @@ fn told(rebuilt: &Rebuilt, context: &Context) -> String {
 
 fn check(context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
-    let ledger = Ledger::open_to_inspect(&context.ledger, &context.options())?;
+    let ledger = Ledger::open_to_inspect(&context.ledger, &context.options()?)?;
     let progress = Progress::start(context.output, "compare");
     let report = ledger.verify(&mut |done, all| progress.at(done, all))?;
     drop(progress);

@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
             .hint(format!("or go on from it where it is: --from {}", context.ledger.display())));
     }
     let options = RestoreOptions {
-        open: context.options(),
+        open: context.options()?,
         reason: args.reason.clone(),
         by: args.by.clone(),
         without_lock: args.without_lock,

@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
 
 fn ledger(dir: &Path, keys: &Given, context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
-    let ledger = Ledger::open_reader(dir, &context.options()).map_err(found)?;
+    let ledger = Ledger::open_reader(dir, &context.options()?).map_err(found)?;
     // Checkpoints are checked with the keys that the ledger's entries name; whoever gives keys wants to know whether
     // those lead there.
     if !keys.0.is_empty() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::json;
 use verdict_ledger::clock::{SystemClock, SystemEntropy};
 use verdict_ledger::cosignature::Cosigner;
-use verdict_ledger::key::SigningKey;
+use verdict_ledger::key::{Protection, SigningKey};
 use verdict_ledger::note::VerifierKey;
 use verdict_ledger::witness::{StateDir, StateError, Witness};
 use verdict_ui::witness::{WitnessServeError, WitnessServer};
@@ -99,14 +99,18 @@ fn init(name: &str, state: &Path, key: Option<&Path>, context: &Context) -> Resu
     let path = key.unwrap_or(&default);
     // The name is checked before anything is written.
     let there = path.exists();
-    let key = if there { SigningKey::load(path)? } else { SigningKey::generate(&SystemEntropy)? };
+    let key = if there {
+        SigningKey::load(path, &*context.passphrases)?
+    } else {
+        SigningKey::generate(&SystemEntropy)?
+    };
     let signer = Cosigner::new(name, key.clone()).map_err(|error| {
         CliError::unusable(error.to_string())
             .hint("a name looks like `witness.example.org/w1`: no spaces and no plus signs")
     })?;
     StateDir::create(state, signer.verifier())?;
     if !there {
-        key.save(path)?;
+        key.save(path, &Protection::Plain)?;
     }
     let verifier = signer.verifier().to_string();
     if json {
@@ -129,7 +133,7 @@ fn serve(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let state = args.state.as_deref().ok_or_else(|| CliError::unusable("--state DIR is missing"))?;
     let keys = logs(args)?;
     let dir = StateDir::open(state)?;
-    let key = SigningKey::load(args.key.as_deref().unwrap_or(&state.join(KEY)))?;
+    let key = SigningKey::load(args.key.as_deref().unwrap_or(&state.join(KEY)), &*context.passphrases)?;
     let witness = Witness::start(dir, key, keys, Arc::new(SystemClock))?;
     let verifier = witness.signer().verifier().to_string();
     let count = witness.logs().len();

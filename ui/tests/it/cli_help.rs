@@ -5,7 +5,7 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 27] = [
+    let commands: [&[&str]; 33] = [
         &[],
         &["init"],
         &["ingest"],

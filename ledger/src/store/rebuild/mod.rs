@@ -17,12 +17,13 @@ use std::sync::Arc;
 use rocksdb::{DB, FlushOptions, WriteBatch, WriteOptions};
 
 use self::derive::Derivation;
+use super::anchored::Pins;
 use super::codec::ROWS_VERSION;
 use super::error::LedgerError;
 use super::families::{self, DERIVED, META, family};
 use super::layout::Layout;
 use super::lock::LockFile;
-use super::open;
+use super::open::{self, Parts};
 use super::recover;
 use super::seal::Sealer;
 use super::{Head, OpenOptions};
@@ -71,7 +72,7 @@ pub(super) fn rebuild(
     let mut db = recover::open_for_writing(&layout, &settings, &lock_path, options, &create)?;
     // Held to the end: nobody writes under this lock meanwhile.
     let (_lock, lock_state) = LockFile::open(&lock_path, true)?;
-    let parts = open::Parts { layout, settings, lock_path, lock_state };
+    let parts = Parts { layout, settings, lock_path, lock_state, pins: Pins::default() };
     let size = open::stored_size(&db)?;
     parts.check_genesis(&db, size)?;
     let head = log::check(&db, &parts, size, &mut |done| progress(done, 2 * size))?;
@@ -80,15 +81,22 @@ pub(super) fn rebuild(
     let mut durable = WriteOptions::default();
     durable.set_sync(true);
     db.put_cf_opt(family(&db, META)?, MARKER, ROWS_VERSION.to_be_bytes(), &durable)?;
+    let mut dropped = false;
     for name in DERIVED {
-        families::recreate(&mut db, name)?;
+        dropped |= families::clear(&mut db, name)?;
     }
     let db = Arc::new(db);
     let sealer = Sealer::new(Arc::clone(&db), &parts.settings.origin, &secret, Arc::clone(&options.entropy));
     let mut derivation = Derivation::new(&db, &sealer)?;
     derivation.run(size, &mut |done| progress(size + done, 2 * size))?;
     finish(&db, &durable)?;
-    Ok(derivation.into_report(head))
+    let rebuilt = derivation.into_report(head);
+    if dropped {
+        let Parts { layout, settings, lock_path, .. } = parts;
+        drop((sealer, db));
+        recover::open_for_writing(&layout, &settings, &lock_path, options, &families::db_options())?;
+    }
+    Ok(rebuilt)
 }
 
 /// Brings the new rows to the disk, and only then says that they are whole.
