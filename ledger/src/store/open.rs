@@ -419,8 +419,8 @@ fn caught_up(
 }
 
 /// Brings a secondary instance up to the writer. One that meets a table that is gone stays where it is and fails at the
-/// same place each time, and a rebuild makes families anew, of which an instance that is open does not learn: either
-/// way only another instance can follow.
+/// same place each time, and a rebuild may make a family anew, of which an instance that is open does not learn:
+/// either way only another instance can follow.
 ///
 /// False for one that follows no writer: it was opened on a log with a torn tail.
 fn follow(db: &DB) -> Result<bool, LedgerError> {
