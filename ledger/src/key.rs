@@ -194,6 +194,11 @@ impl SigningKey {
         replace_private(path, self.to_pem(path, protection)?.as_bytes())
     }
 
+    /// Tells whether bytes are the file that [`SigningKey::save`] writes for this key without a passphrase.
+    pub(crate) fn is_plain_file(&self, path: &Path, bytes: &[u8]) -> bool {
+        self.to_pem(path, &Protection::Plain).is_ok_and(|pem| pem.as_bytes() == bytes)
+    }
+
     fn to_pem(&self, path: &Path, protection: &Protection<'_>) -> Result<Zeroizing<String>, KeyError> {
         pem::encode(path, &self.0, protection)
     }

@@ -45,5 +45,5 @@ pub use store::erasure;
 pub use store::{
     AppendError, Change, Class, Depth, Head, Index, InitOptions, KeyFile, KeySource, Ledger, LedgerError,
     Matches, OpenOptions, Order, Query, QueryError, Reads, Rebuilt, Report, RestoreOptions, RestorePlan,
-    Revoking, Rotation, Rows, SigningFailure, TraceRef, User, VerifyFailure, VerifyOptions,
+    Revoking, Rotation, Rows, SigningFailure, Standing, TraceRef, User, VerifyFailure, VerifyOptions,
 };

@@ -46,6 +46,8 @@ fn scan(ledger: &Ledger) {
 }
 
 fn verify(ledger: &Ledger, depth: Depth, threads: usize) {
-    let report = ledger.verify_with(VerifyOptions { depth, threads }, &mut |_, _| {}).unwrap();
+    let report = ledger
+        .verify_with(&VerifyOptions { depth, threads, ..VerifyOptions::default() }, &mut |_, _| {})
+        .unwrap();
     assert!(report.is_clean(), "{:?}", report.failures);
 }

@@ -134,6 +134,9 @@ pub enum LedgerError {
         /// What is wrong.
         detail: String,
     },
+    /// Somebody ended a verification before it was done.
+    #[error("the verification was ended before it was done")]
+    Stopped,
     /// A position beyond the end.
     #[error("position {seq} is beyond the end of the ledger, which has {size} entries")]
     OutOfRange {

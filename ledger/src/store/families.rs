@@ -31,6 +31,9 @@ pub(super) const TRACE_STARTS: &str = "ix_trace_starts";
 /// Format and index versions.
 pub(super) const META: &str = "meta";
 
+/// The family that every database has; it stays empty.
+pub(super) const DEFAULT: &str = "default";
+
 const ALL: [&str; 11] =
     [ENTRIES, TILES, DISCLOSURES, DATA_KEYS, BLOBS, CHECKPOINTS, BY_ID, POSTINGS, TRACES, TRACE_STARTS, META];
 
@@ -57,7 +60,7 @@ pub(super) fn db_options() -> Options {
 /// One descriptor for each column family, and the default one, which stays empty.
 pub(super) fn descriptors() -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(64 << 20);
-    let mut list = vec![ColumnFamilyDescriptor::new("default", Options::default())];
+    let mut list = vec![ColumnFamilyDescriptor::new(DEFAULT, Options::default())];
     list.extend(ALL.iter().map(|name| ColumnFamilyDescriptor::new(*name, family_options(name, &cache))));
     list
 }
@@ -116,6 +119,11 @@ fn family_options(name: &str, cache: &Cache) -> Options {
     }
     options.set_block_based_table_factory(&table);
     options
+}
+
+/// Tells whether this program makes a family of this name.
+pub(super) fn is_known(name: &str) -> bool {
+    name == DEFAULT || ALL.contains(&name)
 }
 
 /// Looks a family up; a missing one means that the directory is not what it says.

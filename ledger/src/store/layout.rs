@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::LedgerError;
+use crate::note::VerifierKey;
 
 /// Format of directory, entries and rows.
 pub(super) const FORMAT: u32 = 1;
@@ -129,6 +130,21 @@ impl Layout {
         if format > FORMAT {
             return Err(LedgerError::Newer { found: format, known: FORMAT });
         }
-        serde_json::from_slice(&bytes).map_err(bad)
+        if format == 0 {
+            return Err(LedgerError::Settings { path, detail: "there is no format 0".to_owned() });
+        }
+        let settings: Settings = serde_json::from_slice(&bytes).map_err(bad)?;
+        for (name, key) in [("verifier_key", &settings.verifier_key), ("bundle_key", &settings.bundle_key)] {
+            VerifierKey::parse(key).map_err(|error| LedgerError::Settings {
+                path: path.clone(),
+                detail: format!("`{name}`: {error}"),
+            })?;
+        }
+        let digits = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if settings.uuid.len() != 32 || !settings.uuid.chars().all(digits) {
+            let detail = "`uuid` is not 32 hexadecimal digits in lower case".to_owned();
+            return Err(LedgerError::Settings { path, detail });
+        }
+        Ok(settings)
     }
 }

@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -74,11 +75,25 @@ impl LockState {
     }
 }
 
+/// What a slot of the lock holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// Nothing was written yet.
+    Empty,
+    /// A state.
+    Whole(LockState),
+    /// Something else, and what is wrong with it.
+    Damaged(&'static str),
+}
+
 /// An open lock file.
 #[derive(Debug)]
 pub(super) struct LockFile {
     file: File,
     path: PathBuf,
+    /// Up to where each slot was ever written: a shorter state is filled up with zeros, so that every byte of a slot is
+    /// known.
+    used: [AtomicUsize; 2],
 }
 
 impl LockFile {
@@ -95,7 +110,7 @@ impl LockFile {
             .mode(0o600)
             .open(path)
             .map_err(io_error)?;
-        let lock = Self { file, path: path.to_owned() };
+        let lock = Self { file, path: path.to_owned(), used: Default::default() };
         lock.own()?;
         // Written, not only reserved: a full disk must not be found out by the first commit.
         for slot in 0..2 {
@@ -116,9 +131,14 @@ impl LockFile {
                 io::ErrorKind::NotFound => LedgerError::LockMissing { path: path.to_owned() },
                 _ => LedgerError::Io { path: path.to_owned(), source },
             })?;
-        let lock = Self { file, path: path.to_owned() };
+        let lock = Self { file, path: path.to_owned(), used: Default::default() };
         if write {
             lock.own()?;
+            for (slot, used) in (0..).zip(&lock.used) {
+                // One that cannot be read is found out below.
+                let bytes = lock.read(slot).unwrap_or_default();
+                used.store(bytes.len() - trailing_zeros(&bytes), Ordering::Relaxed);
+            }
         }
         // It is made in its full length, so that no crash leaves it shorter, and no slot could be lost with the rest.
         let bytes =
@@ -146,19 +166,15 @@ impl LockFile {
         })
     }
 
-    /// Writes a state into the slot of its counter and flushes it to the disk.
+    /// Writes a state into the slot of its counter, over everything that was ever written there, and flushes it to the
+    /// disk: a shorter state does not leave the end of a longer one behind.
     pub(super) fn write(&self, state: &LockState) -> io::Result<()> {
-        let slot = Self::slot_bytes(state)?;
-        self.file.write_all_at(&slot, (state.counter % 2) * SLOT_BYTES)?;
-        self.file.sync_data()
-    }
-
-    /// Writes a state like [`Self::write`], over everything that the slot held before: a shorter state does not leave
-    /// the end of a longer one behind.
-    pub(super) fn write_clean(&self, state: &LockState) -> io::Result<()> {
         let mut slot = Self::slot_bytes(state)?;
-        slot.resize(SLOT_LENGTH, 0);
-        self.file.write_all_at(&slot, (state.counter % 2) * SLOT_BYTES)?;
+        let number = state.counter % 2;
+        let used = if number == 0 { &self.used[0] } else { &self.used[1] };
+        let before = used.fetch_max(slot.len(), Ordering::Relaxed);
+        slot.resize(slot.len().max(before), 0);
+        self.file.write_all_at(&slot, number * SLOT_BYTES)?;
         self.file.sync_data()
     }
 
@@ -187,18 +203,82 @@ impl LockFile {
         &self.path
     }
 
-    fn slot(&self, slot: u64) -> Option<LockState> {
-        let mut bytes = vec![0; SLOT_LENGTH];
-        self.file.read_exact_at(&mut bytes, slot * SLOT_BYTES).ok()?;
-        let rest = bytes.strip_prefix(MAGIC)?;
-        let (length, rest) = rest.split_first_chunk::<4>()?;
-        let (json, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
-        let (checksum, _) = rest.split_first_chunk::<CHECKSUM_BYTES>()?;
-        if blake3::derive_key(CHECKSUM_CONTEXT, json) != *checksum {
-            return None;
+    /// Writes a slot anew that a crash cut short: what the lock says is in the other, and the next crash must find two.
+    pub(super) fn mend(&self, state: &mut LockState) -> io::Result<()> {
+        let damaged = (0..2).map(|slot| self.read_slot(slot)).any(|slot| matches!(slot, Slot::Damaged(_)));
+        if damaged {
+            tracing::warn!(
+                path = %self.path.display(),
+                acknowledged = state.acked,
+                "a slot of the lock is not whole, as a crash leaves it; it is written anew from the other"
+            );
+            // The slots are written in turn, so that the next one is the one that is not whole; both, so that whatever
+            // stands behind the state in the other is gone too.
+            for _ in 0..2 {
+                state.counter += 1;
+                self.write(state)?;
+            }
         }
-        serde_json::from_slice(json).ok()
+        Ok(())
     }
+
+    fn read(&self, slot: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; SLOT_LENGTH];
+        self.file.read_exact_at(&mut bytes, slot * SLOT_BYTES)?;
+        Ok(bytes)
+    }
+
+    /// Says what a slot holds, every byte of it considered.
+    fn read_slot(&self, number: u64) -> Slot {
+        let Ok(bytes) = self.read(number) else { return Slot::Damaged("is not there") };
+        if trailing_zeros(&bytes) == bytes.len() {
+            return Slot::Empty;
+        }
+        let Some((state, rest)) = parse(&bytes) else { return Slot::Damaged("is not whole") };
+        if state.counter % 2 != number {
+            return Slot::Damaged("holds a state that belongs into the other");
+        }
+        if trailing_zeros(rest) == rest.len() {
+            Slot::Whole(state)
+        } else {
+            Slot::Damaged("has bytes behind its end")
+        }
+    }
+
+    fn slot(&self, slot: u64) -> Option<LockState> {
+        Some(parse(&self.read(slot).ok()?)?.0)
+    }
+}
+
+/// Says what both slots hold. A writer may be inside a slot: one that is not whole is looked at again.
+pub(super) fn slots(path: &Path) -> Result<[Slot; 2], LedgerError> {
+    let (lock, _) = LockFile::open(path, false)?;
+    Ok([0, 1].map(|number| {
+        let mut slot = lock.read_slot(number);
+        for _ in 1..LOOKS {
+            if !matches!(slot, Slot::Damaged(_)) {
+                break;
+            }
+            slot = lock.read_slot(number);
+        }
+        slot
+    }))
+}
+
+/// Reads the state in a slot, and the bytes behind it.
+fn parse(bytes: &[u8]) -> Option<(LockState, &[u8])> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let (json, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    let (checksum, rest) = rest.split_first_chunk::<CHECKSUM_BYTES>()?;
+    if blake3::derive_key(CHECKSUM_CONTEXT, json) != *checksum {
+        return None;
+    }
+    Some((serde_json::from_slice(json).ok()?, rest))
+}
+
+fn trailing_zeros(bytes: &[u8]) -> usize {
+    bytes.iter().rev().take_while(|byte| **byte == 0).count()
 }
 
 #[cfg(test)]
@@ -230,6 +310,14 @@ mod tests {
         // Slot 0 holds counter 2: tear it.
         lock.file.write_all_at(b"torn", 20).unwrap();
         assert_eq!(LockFile::open(&path, false).unwrap().1, state(1));
+        assert_eq!(slots(&path).unwrap(), [Slot::Damaged("is not whole"), Slot::Whole(state(1))]);
+
+        // The next writer mends it.
+        let mut kept = state(1);
+        lock.mend(&mut kept).unwrap();
+        assert_eq!(kept.counter, 3);
+        assert!(slots(&path).unwrap().iter().all(|slot| matches!(slot, Slot::Whole(_))));
+        lock.file.write_all_at(b"torn", 20).unwrap();
 
         lock.file.write_all_at(b"torn", SLOT_BYTES + 20).unwrap();
         assert!(matches!(LockFile::open(&path, false), Err(LedgerError::LockDamaged { .. })));
@@ -250,20 +338,39 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_of_a_slot_is_noticed() {
+    fn every_flipped_bit_of_both_slots_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("l.lock");
         let lock = LockFile::create(&path, &state(2)).unwrap();
-        let length = serde_json::to_vec(&state(2)).unwrap().len() + HEADER_BYTES + CHECKSUM_BYTES;
-        for position in 0..length * 8 {
+        lock.write(&state(3)).unwrap();
+        for position in 0..2 * SLOT_LENGTH * 8 {
             let mut byte = [0];
             let offset = u64::try_from(position / 8).unwrap();
+            let number = offset / SLOT_BYTES;
             lock.file.read_exact_at(&mut byte, offset).unwrap();
             let flipped = [byte[0] ^ (1 << (position % 8))];
             lock.file.write_all_at(&flipped, offset).unwrap();
-            assert_eq!(lock.slot(0), None, "bit {position}");
+            assert!(matches!(lock.read_slot(number), Slot::Damaged(_)), "bit {position}");
             lock.file.write_all_at(&byte, offset).unwrap();
         }
-        assert_eq!(lock.slot(0), Some(state(2)));
+        assert_eq!(slots(&path).unwrap(), [Slot::Whole(state(2)), Slot::Whole(state(3))]);
+    }
+
+    #[test]
+    fn a_shorter_state_leaves_nothing_of_a_longer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("l.lock");
+        let longer = LockState { checkpoint: Some("x".repeat(300)), ..state(1) };
+        let lock = LockFile::create(&path, &longer).unwrap();
+        lock.write(&state(3)).unwrap();
+        assert_eq!(lock.read_slot(1), Slot::Whole(state(3)));
+        drop(lock);
+        // Nor after the file was opened anew.
+        let (lock, _) = LockFile::open(&path, true).unwrap();
+        lock.write(&LockState { counter: 5, ..longer }).unwrap();
+        drop(lock);
+        let (lock, _) = LockFile::open(&path, true).unwrap();
+        lock.write(&state(7)).unwrap();
+        assert_eq!(lock.read_slot(1), Slot::Whole(state(7)));
     }
 }

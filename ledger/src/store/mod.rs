@@ -43,7 +43,7 @@ pub use error::{AppendError, LedgerError};
 pub use query::{Matches, Order, Query, QueryError, Reads, User};
 pub use read::Rows;
 pub use rebuild::Rebuilt;
-pub use verify::{Class, Depth, Report, VerifyFailure, VerifyOptions};
+pub use verify::{Class, Depth, Report, Standing, VerifyFailure, VerifyOptions};
 
 pub use custody::KeySource;
 pub use restore::{RestoreOptions, RestorePlan};

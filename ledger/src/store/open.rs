@@ -240,8 +240,19 @@ fn open_secondary(
     let secret = StoreSecret::load(&layout.store_secret(), &*options.passphrases)?;
     let secondary = SecondaryDir::create(&*options.entropy)?;
     let db = recover::open_for_reading(&layout, &settings, &lock_path, &lock_state, &secondary.0, doubt)?;
-    let db = Arc::new(db);
     let parts = Parts { layout, settings, lock_path, lock_state, pins };
+    reader_over(Arc::new(db), parts, &secret, Some(secondary), options, doubt)
+}
+
+/// Makes a reader over an open database, after the checks that it must pass.
+fn reader_over(
+    db: Arc<DB>,
+    parts: Parts,
+    secret: &StoreSecret,
+    secondary: Option<SecondaryDir>,
+    options: &OpenOptions,
+    doubt: &mut dyn FnMut(LedgerError) -> Result<(), LedgerError>,
+) -> Result<Ledger, LedgerError> {
     rebuild::check_finished(&db)?;
     // First, because the checkpoint in the lock is verified with the keys that follow from the settings; and again,
     // because the first look at a database that is being written may come before its first entry.
@@ -255,11 +266,11 @@ fn open_secondary(
                 Some(root) if (1..=stored).contains(&parts.lock_state.acked) => {
                     Head { size: parts.lock_state.acked, root }
                 }
-                _ => Head {
-                    size: stored,
-                    root: merkle::root_at(&StoredNodes::new(&db)?, stored)
-                        .unwrap_or_else(|_| merkle::empty_root()),
-                },
+                _ => {
+                    let size = continuous_size(&db)?;
+                    let root = merkle::root_at(&StoredNodes::new(&db)?, size);
+                    Head { size, root: root.unwrap_or_else(|_| merkle::empty_root()) }
+                }
             };
             let authority = history::load(&db, &parts.settings, head.size);
             // Whoever looks at a ledger whose history cannot be read takes the settings for it.
@@ -269,7 +280,7 @@ fn open_secondary(
     parts.check_genesis(&db, head.size).or_else(&mut *doubt)?;
     parts.check_anchors(&db, head.size, &authority).or_else(&mut *doubt)?;
     check_rows(&db)?;
-    let sealer = Sealer::new(Arc::clone(&db), &parts.settings.origin, &secret, Arc::clone(&options.entropy));
+    let sealer = Sealer::new(Arc::clone(&db), &parts.settings.origin, secret, Arc::clone(&options.entropy));
     let genesis = parts.genesis()?;
     Ok(Ledger {
         inner: Arc::new(Inner {
@@ -287,7 +298,7 @@ fn open_secondary(
             head: Arc::new(RwLock::new(head)),
             gate: RwLock::new(()),
             sealer: Arc::new(sealer),
-            secondary: Some(secondary),
+            secondary,
             doubts: Vec::new(),
         }),
     })
@@ -356,6 +367,35 @@ pub(super) fn lock_path_for(from: &Path, to: &Path, options: &OpenOptions) -> Re
     Ok(lock_path(&Layout::new(to), &settings, options))
 }
 
+/// Looks at a database that the caller has open as [`open_to_inspect`] does, and gives what speaks against it. For
+/// tests that change rows and look again, many thousand times.
+#[cfg(test)]
+pub(super) fn inspect_database(dir: &Path, db: &Arc<DB>) -> Result<Ledger, LedgerError> {
+    let layout = Layout::new(dir);
+    let settings = layout.read_settings()?;
+    let options = OpenOptions::default();
+    let lock_path = lock_path(&layout, &settings, &options);
+    let pins = Pins::read(&lock_path, &options.anchors);
+    let mut doubts = Vec::new();
+    let lock_state = match LockFile::open(&lock_path, false) {
+        Ok((_, state)) => state,
+        Err(error) => {
+            doubts.push(VerifyFailure::of_error(&error));
+            LockState::unknown(&settings.origin, &settings.uuid)
+        }
+    };
+    let secret = StoreSecret::load(&layout.store_secret(), &*options.passphrases)?;
+    let parts = Parts { layout, settings, lock_path, lock_state, pins };
+    let mut ledger = reader_over(Arc::clone(db), parts, &secret, None, &options, &mut |error| {
+        doubts.push(VerifyFailure::of_error(&error));
+        Ok(())
+    })?;
+    if let Some(inner) = Arc::get_mut(&mut ledger.inner) {
+        inner.doubts = doubts;
+    }
+    Ok(ledger)
+}
+
 /// Brings a reader up to what is acknowledged now.
 pub(super) fn catch_up(ledger: &Ledger) -> Result<(Head, Authority), LedgerError> {
     let inner = &ledger.inner;
@@ -396,6 +436,8 @@ fn caught_up(
     lock: &LockState,
     settings: &Settings,
 ) -> Result<(Head, Authority), LedgerError> {
+    // Before the length: the lock of another ledger says nothing about this one's.
+    check_uuid(path, lock, &settings.uuid)?;
     let look = || {
         let stored = stored_size(db)?;
         // A ledger that lost entries about keys is cut first, and damaged second.
@@ -490,6 +532,20 @@ pub(super) fn stored_size(db: &DB) -> Result<u64, LedgerError> {
     }
 }
 
+/// Counts the entries up to the first that is missing. For a ledger that nobody can tell the size of: the key of its
+/// last entry may be anything.
+fn continuous_size(db: &DB) -> Result<u64, LedgerError> {
+    let mut rows = db.raw_iterator_cf(family(db, families::ENTRIES)?);
+    rows.seek_to_first();
+    let mut size = 0u64;
+    while rows.key() == Some(&size.to_be_bytes()[..]) {
+        size += 1;
+        rows.next();
+    }
+    rows.status()?;
+    Ok(size)
+}
+
 /// Checks that the database holds what the lock says was acknowledged, and returns that head.
 pub(super) fn acknowledged(
     db: &DB,
@@ -537,13 +593,21 @@ fn check_length(lock: &LockState, stored: u64) -> Result<(), LedgerError> {
 /// restore was told to begin.
 pub(super) fn check_lock(path: &Path, lock: &LockState, authority: &Authority) -> Result<(), LedgerError> {
     let begins = restore::pending_origin(lock).is_some_and(|origin| origin == lock.origin);
-    if lock.uuid == authority.uuid() && (lock.origin == authority.origin() || begins) {
-        return Ok(());
+    if lock.origin == authority.origin() || begins {
+        return check_uuid(path, lock, authority.uuid());
     }
-    Err(LedgerError::LockDamaged {
+    Err(foreign(path, lock))
+}
+
+fn check_uuid(path: &Path, lock: &LockState, uuid: &str) -> Result<(), LedgerError> {
+    if lock.uuid == uuid { Ok(()) } else { Err(foreign(path, lock)) }
+}
+
+fn foreign(path: &Path, lock: &LockState) -> LedgerError {
+    LedgerError::LockDamaged {
         path: path.to_owned(),
         detail: format!("it belongs to ledger `{}` ({})", lock.origin, lock.uuid),
-    })
+    }
 }
 
 pub(super) struct Parts {
@@ -642,6 +706,8 @@ impl Parts {
         let signed = self.lock_state.checkpoint.as_deref().map(|note| authority.verify_checkpoint(note));
         let last_checkpoint_size = signed.transpose()?.map_or(0, |checkpoint| checkpoint.size);
         self.restore_checkpoint(&db, last_checkpoint_size)?;
+        lock.mend(&mut self.lock_state)
+            .map_err(|source| LedgerError::Io { path: self.lock_path.clone(), source })?;
         let sequencer = Sequencer::new(
             Arc::clone(&db),
             origin.clone(),

@@ -67,7 +67,7 @@ impl Offsets {
 
     /// Lists the positions in a block.
     pub(super) fn positions(&self, block: u64) -> impl DoubleEndedIterator<Item = u64> + '_ {
-        self.0.iter().map(move |offset| block * BLOCK + u64::from(*offset))
+        self.0.iter().map(move |offset| block.saturating_mul(BLOCK).saturating_add(u64::from(*offset)))
     }
 }
 

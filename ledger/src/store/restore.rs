@@ -363,7 +363,7 @@ pub(super) fn forget_finished(
     // Both slots.
     for _ in 0..2 {
         state.counter += 1;
-        lock.write_clean(state).map_err(|source| LedgerError::Io { path: lock.path().to_owned(), source })?;
+        lock.write(state).map_err(|source| LedgerError::Io { path: lock.path().to_owned(), source })?;
     }
     Ok(())
 }

@@ -225,14 +225,21 @@ impl Sealer {
     }
 
     fn unwrap(&self, subject: Subject) -> Result<Option<[u8; 32]>, LedgerError> {
-        let Some(row) = self.db.get_pinned_cf(family(&self.db, DATA_KEYS)?, subject)? else {
-            return Ok(None);
-        };
-        let row: DataKeyRow = codec::decode(DATA_KEYS, &row)?;
+        let row = self.db.get_pinned_cf(family(&self.db, DATA_KEYS)?, subject)?;
+        row.map(|row| self.unwrap_row(subject, &row)).transpose()
+    }
+
+    /// Checks that a row of `data_keys` is a key of this subject.
+    pub(super) fn check_data_key(&self, subject: Subject, row: &[u8]) -> Result<(), LedgerError> {
+        self.unwrap_row(subject, row).map(drop)
+    }
+
+    fn unwrap_row(&self, subject: Subject, row: &[u8]) -> Result<[u8; 32], LedgerError> {
+        let row: DataKeyRow = codec::decode(DATA_KEYS, row)?;
         let payload = Payload { msg: &row.wrapped, aad: &self.associated(&subject) };
         let key = cipher(&self.wrapping_key).decrypt(&Nonce::from(row.nonce), payload).ok();
         let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
-        key.map(Some).ok_or_else(|| LedgerError::Damaged {
+        key.ok_or_else(|| LedgerError::Damaged {
             place: format!("data key {}", hex::encode(subject)),
             detail: "cannot be unwrapped with this store secret".to_owned(),
         })

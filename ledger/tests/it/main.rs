@@ -1,11 +1,13 @@
 //! Integration tests of the ledger, in one binary: RocksDB is linked once.
 
 mod anchored;
+mod bad_input;
 mod compatibility;
 mod crash;
 mod erasure;
 mod ingest;
 mod keys;
+mod mutations;
 mod query;
 mod restore;
 mod store;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::entries::SEGMENT;
 use super::erasures::Erasures;
 use super::indexes::{Expected, IndexCheck};
-use super::{Class, Report, VerifyFailure};
+use super::{Class, Report, VerifyFailure, VerifyOptions, strays};
 use crate::disclosure::{self, Hidden};
 use crate::entry::EntryView;
 use crate::id::Digest;
@@ -27,7 +27,7 @@ use crate::store::terms::Terms;
 pub(super) fn check(
     ledger: &Ledger,
     size: u64,
-    threads: usize,
+    options: &VerifyOptions,
     report: &mut Report,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), LedgerError> {
@@ -38,21 +38,26 @@ pub(super) fn check(
         check: &IndexCheck::new(&inner.sealer)?,
         erasures: &Erasures::of(ledger)?,
     };
-    let next = AtomicU64::new(0);
+    let (next, empty) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
     let (results, finished) = channel();
     let mut expected = Expected::default();
     let (mut readable, mut done) = (true, 0);
     std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            let (results, next, sources) = (results.clone(), &next, &sources);
+        for _ in 0..options.threads.max(1) {
+            let (results, next, empty, sources) = (results.clone(), &next, &empty, &sources);
             scope.spawn(move || {
                 loop {
                     let first = next.fetch_add(1, Ordering::Relaxed).saturating_mul(SEGMENT);
                     let end = size.min(first.saturating_add(SEGMENT));
-                    if first >= size {
+                    // As for the entries themselves.
+                    if first >= size || first > empty.load(Ordering::Relaxed) {
                         return;
                     }
-                    if results.send(Part::check(sources, first, end)).is_err() {
+                    let part = super::go_on(&options.stop).and_then(|()| Part::check(sources, first, end));
+                    if part.as_ref().is_ok_and(|part| part.entries == 0) {
+                        empty.fetch_min(first, Ordering::Relaxed);
+                    }
+                    if results.send(part).is_err() {
                         return;
                     }
                 }
@@ -73,8 +78,9 @@ pub(super) fn check(
         }
         Ok::<(), LedgerError>(())
     })?;
-    check_strays(&inner.db, report)?;
+    check_strays(&inner.db, size, report)?;
     sources.erasures.check_gone(ledger, report)?;
+    check_data_keys(&inner.db, &inner.sealer, report)?;
     // An entry that cannot be read gives no rows; that it cannot is in the report already.
     if readable && done == size {
         sources.check.finish(expected, &inner.db, size, report)?;
@@ -83,17 +89,42 @@ pub(super) fn check(
 }
 
 /// Looks for rows that belong to no position: those of entries that do not commit to them are found with the entries.
-fn check_strays(db: &DB, report: &mut Report) -> Result<(), LedgerError> {
+fn check_strays(db: &DB, size: u64, report: &mut Report) -> Result<(), LedgerError> {
     let mut rows = db.raw_iterator_cf(family(db, families::DISCLOSURES)?);
     rows.seek_to_first();
     while let Some(key) = rows.key() {
-        if key.len() != size_of::<u64>() {
-            report.fail(None, Class::Disclosure, "a key is not a position");
+        match <[u8; 8]>::try_from(key).map(u64::from_be_bytes) {
+            Err(_) => report.fail(None, Class::Disclosure, "a key is not a position"),
+            Ok(seq) if seq >= size && !strays::has_entry(db, seq)? => {
+                report.fail(
+                    None,
+                    Class::Disclosure,
+                    format!("there are values of entry {seq}, which is not there"),
+                );
+            }
+            Ok(_) => {}
         }
         rows.next();
     }
     if let Err(error) = rows.status() {
         report.fail(None, Class::Disclosure, error.to_string());
+    }
+    Ok(())
+}
+
+/// Checks that every data key can be unwrapped, also one that no value is sealed under any more.
+fn check_data_keys(db: &DB, sealer: &Sealer, report: &mut Report) -> Result<(), LedgerError> {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    for row in db.iterator_cf_opt(family(db, families::DATA_KEYS)?, options, IteratorMode::Start) {
+        let (key, row) = row?;
+        let checked = <[u8; 16]>::try_from(&*key)
+            .map_err(|_| "a key of `data_keys` is not a subject".to_owned())
+            .and_then(|subject| sealer.check_data_key(subject, &row).map_err(|error| error.to_string()));
+        match checked {
+            Ok(()) => report.data_keys += 1,
+            Err(detail) => report.fail(None, Class::Disclosure, detail),
+        }
     }
     Ok(())
 }

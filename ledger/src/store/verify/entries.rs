@@ -4,7 +4,7 @@
 //! gives is put together in order.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
@@ -36,6 +36,8 @@ pub(super) struct Given<'a> {
     pub(super) last_link: Option<String>,
     /// Sizes, ascending, at which the root is wanted.
     pub(super) sizes: &'a [u64],
+    /// Ends the work early.
+    pub(super) stop: &'a AtomicBool,
 }
 
 /// What the pass found, besides failures.
@@ -46,6 +48,8 @@ pub(super) struct Found {
     pub(super) roots: BTreeMap<u64, Hash>,
     /// The keys and origins as the entries themselves tell them; as far as they do.
     pub(super) authority: Option<Authority>,
+    /// Link to the last entry, if it could be read.
+    pub(super) last: Option<Link>,
 }
 
 /// Checks all entries.
@@ -56,17 +60,24 @@ pub(super) fn check(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Found, LedgerError> {
     let segments = given.size.div_ceil(SEGMENT);
-    let next = AtomicU64::new(0);
+    let (next, empty) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
     let (results, finished) = channel();
     let mut whole = Whole::new(given)?;
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
-            let (results, next) = (results.clone(), &next);
+            let (results, next, empty) = (results.clone(), &next, &empty);
             scope.spawn(move || {
                 loop {
                     let segment = next.fetch_add(1, Ordering::Relaxed);
-                    if segment >= segments || results.send((segment, Segment::check(given, segment))).is_err()
-                    {
+                    // Behind a segment without a single entry nothing is looked at: a forged size may be any number.
+                    if segment >= segments || segment > empty.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let checked = super::go_on(given.stop).and_then(|()| Segment::check(given, segment));
+                    if checked.as_ref().is_ok_and(|checked| checked.entries == 0) {
+                        empty.fetch_min(segment, Ordering::Relaxed);
+                    }
+                    if results.send((segment, checked)).is_err() {
                         return;
                     }
                 }
@@ -103,6 +114,7 @@ struct Segment {
     /// Entries about keys.
     about_keys: Vec<(u64, Vec<u8>)>,
     last: Option<Link>,
+    links: Links,
     complete: bool,
 }
 
@@ -160,7 +172,7 @@ impl Segment {
         {
             links.broken(end);
         }
-        this.name(&links, first);
+        this.links = links;
         this.last = prev;
         Ok(this)
     }
@@ -182,7 +194,8 @@ impl Segment {
             if self.first_ts.is_empty() {
                 self.first_ts.clone_from(&ts);
             }
-            if ts < self.last_ts {
+            // An entry that is not linked to the one before it is told by that; what time it names says no more.
+            if ts < self.last_ts && !links.is_broken(seq) {
                 self.fail(
                     Some(seq),
                     Class::Entry,
@@ -223,7 +236,9 @@ impl Segment {
         if view.origin != given.authority.origin_of_entry(seq) {
             self.fail(Some(seq), Class::Entry, format!("it belongs to log `{}`", view.origin));
         }
-        if prev.is_some_and(|prev| view.prev != prev.to_string()) {
+        // One that does not belong here says nothing about the entry before it.
+        let belongs = self.failures.last().is_none_or(|failure| failure.seq != Some(seq));
+        if belongs && prev.is_some_and(|prev| view.prev != prev.to_string()) {
             links.broken(seq);
         }
         if view.v != VERSION || view.sd_alg != "sha-256" {
@@ -240,22 +255,6 @@ impl Segment {
     fn fail(&mut self, seq: Option<u64>, class: Class, detail: String) {
         self.failures.push(VerifyFailure { seq, class, detail });
     }
-
-    /// Names the entry behind each broken link. A link is broken by a change of the entry that it leads to or of the
-    /// one that holds it; the second breaks the link to the next entry as well.
-    fn name(&mut self, links: &Links, first: u64) {
-        let mut broken = links.0.iter().copied().peekable();
-        while let Some(at) = broken.next() {
-            let (named, detail) = if broken.next_if_eq(&(at + 1)).is_some() {
-                (at, "it is not linked to the entry before it, nor the entry after it to this one")
-            } else {
-                (at.saturating_sub(1).max(first.saturating_sub(1)), "the entry after it is not linked to it")
-            };
-            if !self.failures.iter().any(|failure| failure.seq == Some(named)) {
-                self.fail(Some(named), Class::Chain, detail.to_owned());
-            }
-        }
-    }
 }
 
 /// Positions whose `prev` is not the link to the entry before, ascending; the size of the log stands for the link that
@@ -266,6 +265,39 @@ struct Links(Vec<u64>);
 impl Links {
     fn broken(&mut self, seq: u64) {
         self.0.push(seq);
+    }
+
+    fn is_broken(&self, seq: u64) -> bool {
+        self.0.last() == Some(&seq)
+    }
+
+    /// Names the entry behind each broken link. A link is broken by a change of the entry that it leads to or of the
+    /// one that holds it; the second breaks the link to the next entry as well. One link alone that is broken, when
+    /// the last entry is not the acknowledged one either, is where other entries were put in the place of the rest.
+    fn name(&self, size: u64, report: &mut Report) {
+        let end = self.0.last() == Some(&size);
+        let mut broken = self.0.iter().copied().peekable();
+        while let Some(at) = broken.next() {
+            let before = at.saturating_sub(1);
+            let (named, class, detail) = if broken.next_if_eq(&(at + 1)).is_some() {
+                let detail = "it is not linked to the entry before it, nor the entry after it to this one";
+                (at, Class::Chain, detail)
+            } else if at == size {
+                // Only the lock speaks against it: whether it alone was changed or others before it too, roots tell.
+                (before, Class::Forked, "it is not the entry that was acknowledged at its position")
+            } else if end && broken.peek() == Some(&size) {
+                (
+                    at,
+                    Class::Chain,
+                    "it and all after it are not those that were acknowledged after the entry before",
+                )
+            } else {
+                (before, Class::Chain, "the entry after it is not linked to it")
+            };
+            if !report.failures.iter().any(|failure| failure.seq == Some(named)) {
+                report.fail(Some(named), class, detail);
+            }
+        }
     }
 }
 
@@ -280,6 +312,8 @@ struct Whole<'a, 'b> {
     roots: BTreeMap<u64, Hash>,
     last_ts: Vec<u8>,
     about_keys: Vec<(u64, Vec<u8>)>,
+    last: Option<Link>,
+    links: Links,
     complete: bool,
 }
 
@@ -294,6 +328,8 @@ impl<'a, 'b> Whole<'a, 'b> {
             roots: BTreeMap::new(),
             last_ts: Vec::new(),
             about_keys: Vec::new(),
+            last: None,
+            links: Links::default(),
             complete: true,
         })
     }
@@ -310,6 +346,7 @@ impl<'a, 'b> Whole<'a, 'b> {
             report.failure(failure);
         }
         self.about_keys.extend(segment.about_keys);
+        self.links.0.extend(segment.links.0);
         if !segment.last_ts.is_empty() {
             self.last_ts = segment.last_ts;
         }
@@ -324,6 +361,7 @@ impl<'a, 'b> Whole<'a, 'b> {
         }
         self.marks(&mut marks);
         self.rest = (segment.rest.size() > 0).then(|| segment.rest.root());
+        self.last = segment.last;
         self.complete = segment.complete;
     }
 
@@ -347,7 +385,7 @@ impl<'a, 'b> Whole<'a, 'b> {
         for (level, index, hash) in complete {
             let last = ((index + 1) << level) - 1;
             match self.nodes.stored(level, index) {
-                Ok(stored) if stored == hash => {}
+                Ok(stored) if stored == hash => report.tree_hashes += 1,
                 Ok(stored) => {
                     let detail = format!("stored hash {index} of level {level} is {stored}, computed {hash}");
                     report.fail(Some(last), Class::Tree, detail);
@@ -359,21 +397,11 @@ impl<'a, 'b> Whole<'a, 'b> {
 
     fn finish(self, report: &mut Report) -> Result<Found, LedgerError> {
         let root = self.complete.then(|| self.tiles.root_with(self.rest));
-        // Tree hashes of tiles that do not exist yet would be taken for the real ones later.
-        let tiles = family(self.given.db, families::TILES)?;
-        let mut level = TILE_LEVELS;
-        while self.complete && level < u64::BITS {
-            let beyond = families::tile_key(level, self.given.size >> level);
-            let mut options = ReadOptions::default();
-            options.set_iterate_upper_bound(families::tile_key(level + 1, 0));
-            let mode = IteratorMode::From(&beyond, Direction::Forward);
-            if let Some(Ok((key, _))) = self.given.db.iterator_cf_opt(tiles, options, mode).next() {
-                self.beyond(&key, level, report);
-            }
-            level += TILE_LEVELS;
-        }
+        self.links.name(self.given.size, report);
+        self.check_beyond(report)?;
         let authority = self.authority(report);
-        Ok(Found { root, roots: self.roots, authority })
+        let last = self.last.filter(|_| self.complete);
+        Ok(Found { root, roots: self.roots, last, authority })
     }
 
     /// Derives the keys from the entries alone. Those that the ledger was opened with were found by an index.
@@ -396,19 +424,36 @@ impl<'a, 'b> Whole<'a, 'b> {
         }
     }
 
-    fn beyond(&self, key: &[u8], level: u32, report: &mut Report) {
-        let index = families::seq_of_key(key).unwrap_or_default();
-        // A ledger that is written while it is verified has more than was looked at.
-        let entries = family(self.given.db, families::ENTRIES);
-        let last = ((index.saturating_add(1)) << level).saturating_sub(1);
-        let there =
-            entries.and_then(|family| Ok(self.given.db.get_pinned_cf(family, last.to_be_bytes())?.is_some()));
-        if !matches!(there, Ok(true)) {
-            report.fail(
-                None,
-                Class::Tree,
-                format!("hash {index} of level {level} is over entries that do not exist"),
-            );
+    /// Looks for tree hashes of tiles that do not exist yet, which would be taken for the real ones later, and for rows
+    /// that are none.
+    fn check_beyond(&self, report: &mut Report) -> Result<(), LedgerError> {
+        let db = self.given.db;
+        let mut rows = db.raw_iterator_cf(family(db, families::TILES)?);
+        rows.seek_to_first();
+        while let Some(key) = rows.key() {
+            let parsed =
+                <[u8; 9]>::try_from(key).ok().map(|key| (u32::from(key[0]), families::seq_of_key(&key)));
+            match parsed {
+                Some((level, Some(index)))
+                    if level > 0 && level < u64::BITS && level.is_multiple_of(TILE_LEVELS) =>
+                {
+                    // Those below were looked up. A ledger that is written meanwhile has more than was looked at.
+                    let last = (u128::from(index) + 1) << level;
+                    let last = u64::try_from(last).ok().and_then(|end| end.checked_sub(1));
+                    let there = last.map_or(Ok(false), |last| super::strays::has_entry(db, last));
+                    if index >= self.given.size >> level && !matches!(there, Ok(true)) {
+                        let detail =
+                            format!("hash {index} of level {level} is over entries that do not exist");
+                        report.fail(None, Class::Tree, detail);
+                    }
+                }
+                _ => report.fail(None, Class::Tree, "a row of `tiles` is no hash of a stored level"),
+            }
+            rows.next();
         }
+        rows.status().or_else(|error| {
+            report.fail(None, Class::Tree, format!("`tiles`: {error}"));
+            Ok(())
+        })
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use rocksdb::{DB, DBIterator, IteratorMode, ReadOptions};
 
-use super::{Class, Report};
+use super::{Class, Report, strays};
 use crate::key::KeyError;
 use crate::store::codec::{self, IdRow};
 use crate::store::error::LedgerError;
@@ -118,9 +118,11 @@ impl IndexCheck {
         let mut found = Expected::default();
         let mut bad =
             |name: &str, error: String| report.fail(None, Class::Index, format!("`{name}`: {error}"));
-        if let Err(error) = self.ids(db, size, found.of(families::BY_ID)) {
+        let mut beyond = None;
+        if let Err(error) = self.ids(db, size, found.of(families::BY_ID), &mut beyond) {
             bad(families::BY_ID, error.to_string());
         }
+        check_beyond(db, size, families::BY_ID, beyond.take(), &mut bad)?;
         let mut last_trace: Option<[u8; 16]> = None;
         for row in all(db, families::POSTINGS)? {
             let (key, row) = match row {
@@ -134,6 +136,7 @@ impl IndexCheck {
                 bad(families::POSTINGS, "a row is not positions in a block".to_owned());
                 continue;
             };
+            beyond = beyond.max(offsets.positions(block).next_back());
             // The ledger may grow meanwhile, and with it the rows of the last block.
             let offsets = if block == size / BLOCK { offsets.below(size) } else { Some(offsets) };
             let Some(offsets) = offsets.filter(|_| block <= size / BLOCK) else { continue };
@@ -149,11 +152,13 @@ impl IndexCheck {
                 expected.of(families::TRACE_STARTS).add(self.digest(&first.to_be_bytes(), &trace));
             }
         }
+        check_beyond(db, size, families::POSTINGS, beyond.take(), &mut bad)?;
         for name in [families::TRACES, families::TRACE_STARTS] {
             for row in all(db, name)? {
                 match row {
                     Ok((key, row)) => {
                         let seq = families::seq_of_key(if name == families::TRACES { &row } else { &key });
+                        beyond = beyond.max(seq);
                         if seq.is_none_or(|seq| seq < size) {
                             found.of(name).add(self.digest(&key, &row));
                         }
@@ -164,12 +169,13 @@ impl IndexCheck {
                     }
                 }
             }
+            check_beyond(db, size, name, beyond.take(), &mut bad)?;
         }
         Ok(found)
     }
 
     /// Adds up the statements under ids, and checks that the first of an id tells whether there are others.
-    fn ids(&self, db: &DB, size: u64, found: &mut Sum) -> Result<(), LedgerError> {
+    fn ids(&self, db: &DB, size: u64, found: &mut Sum, beyond: &mut Option<u64>) -> Result<(), LedgerError> {
         let damaged =
             |detail: &str| LedgerError::Damaged { place: "a row".to_owned(), detail: detail.to_owned() };
         let mut first: Option<([u8; 16], IdRow, bool)> = None;
@@ -195,6 +201,7 @@ impl IndexCheck {
                 }
                 *others = true;
             }
+            *beyond = (*beyond).max(Some(row.seq));
             if row.seq < size {
                 found.add(self.statement(&id, row.seq, row.content));
             }
@@ -214,6 +221,23 @@ impl IndexCheck {
         hasher.finalize_xof().fill(&mut digest);
         u128::from_le_bytes(digest)
     }
+}
+
+/// Tells of rows of entries that are not there: once the log has grown to them they would be believed. `last` is the
+/// highest position that a family names.
+fn check_beyond(
+    db: &DB,
+    size: u64,
+    name: &str,
+    last: Option<u64>,
+    bad: &mut impl FnMut(&str, String),
+) -> Result<(), LedgerError> {
+    if let Some(last) = last.filter(|last| *last >= size)
+        && !strays::has_entry(db, last)?
+    {
+        bad(name, format!("a row names entry {last}, which is not there"));
+    }
+    Ok(())
 }
 
 /// Reads a whole family in the order of its keys.
