@@ -124,6 +124,8 @@ pub(crate) enum Command {
     Ingest(cmd::ingest::Args),
     /// Serve the web interface, the API and OTLP/HTTP
     Serve(cmd::serve::Args),
+    /// Check the ledger, everything in it, and name the first bad place
+    Fsck(cmd::fsck::Args),
     /// Check the ledger, an evidence bundle or a checkpoint
     Verify(cmd::verify::Args),
     /// Make indexes and tree hashes again from the entries

@@ -216,7 +216,7 @@ impl From<LedgerError> for CliError {
             LedgerError::Busy { .. } => Self::of(Kind::Environment, &error)
                 .hint("a ledger has one writer, and `verdict serve` is one for as long as it runs")
                 .hint(
-                    "what only reads works meanwhile: find, stats, trace, replay, verify, export events, keys show",
+                    "what only reads works meanwhile: find, stats, trace, replay, fsck, verify, export events, keys show",
                 ),
             LedgerError::LockMissing { .. } => Self::of(Kind::Untrusted, &error)
                 .hint("restore the lock file, or name where it is now with --lock PATH"),
@@ -230,11 +230,11 @@ impl From<LedgerError> for CliError {
                     .hint("what is damaged can be made again from the entries: run `verdict rebuild`, then `verdict verify`")
             }
             LedgerError::Damaged { .. } => Self::of(Kind::Untrusted, &error)
-                .hint("run `verdict verify` to find every damaged place, then restore from a backup"),
+                .hint("run `verdict fsck` to find every damaged place, then restore from a backup"),
             LedgerError::Database(cause) => {
                 let text = cause.to_string();
                 if text.starts_with("Corruption") {
-                    Self::of(Kind::Untrusted, &error).hint("run `verdict verify`, then restore from a backup")
+                    Self::of(Kind::Untrusted, &error).hint("run `verdict fsck`, then restore from a backup")
                 } else if text.contains("No space left") || text.contains("File too large") {
                     Self::of(Kind::Environment, &error).hint(FULL)
                 } else {
@@ -363,7 +363,7 @@ impl From<RegistryError> for CliError {
             RegistryError::ArchiveMissing { .. }
             | RegistryError::ArchiveDiffers { .. }
             | RegistryError::Entry { .. } => {
-                Self::of(Kind::Untrusted, &error).hint("run `verdict verify` to see what else is damaged")
+                Self::of(Kind::Untrusted, &error).hint("run `verdict fsck` to see what else is damaged")
             }
             _ => Self::of(Kind::Unusable, &error),
         }

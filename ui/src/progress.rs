@@ -15,7 +15,9 @@ impl Progress {
             None,
             if output.draws_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
         );
-        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {eta}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}")
+        {
             bar.set_style(style);
         }
         bar.set_message(what);

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod export;
 pub(crate) mod files;
 pub(crate) mod find;
+pub(crate) mod fsck;
 pub(crate) mod hold;
 pub(crate) mod ingest;
 pub(crate) mod init;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError>
         Command::Init(args) => init::run(args, context),
         Command::Ingest(args) => ingest::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
+        Command::Fsck(args) => fsck::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Checkpoint(command) => checkpoint::run(&command, context),
         Command::Policy(command) => policy::run(command, context),

@@ -8,24 +8,21 @@ use serde_json::json;
 use verdict_exporters::evidence::{self, Limits, SizeRange, Status, VerifierKeys};
 use verdict_ledger::authority::{Step, TrustError};
 use verdict_ledger::note::{Checkpoint, NoteError, VerifierKey};
-use verdict_ledger::{Ledger, LedgerError, Report};
+use verdict_ledger::{Ledger, VerifyOptions};
 
 use crate::cli::Context;
+use crate::cmd::fsck;
 use crate::cmd::keys::parse_line;
 use crate::exit::{CliError, Exit, Kind, chain};
-use crate::progress::Progress;
 
 /// Largest text that is looked at as a checkpoint.
 const NOTE_BYTES_MAX: usize = 1 << 20;
-/// Failures that are named one by one.
-const FAILURES_SHOWN: usize = 50;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  verdict verify                                      the ledger of --ledger: every entry, tree, disclosure,
-                                                      checkpoint, and the lock
+  verdict verify                                      the ledger of --ledger: the same as `verdict fsck`
   verdict verify evidence.zip --key auditor.keys      an evidence bundle, without any ledger
   verdict verify checkpoint.txt --key 'example.org/verdict+1a2b3c4d+AZ…'
 
@@ -61,27 +58,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     }
 }
 
+/// The same check as `verdict fsck`. Checkpoints are checked with the keys that the ledger's entries name; whoever gives
+/// keys wants to know whether those lead there.
 fn ledger(dir: &Path, keys: &Given, context: &Context) -> Result<Exit, CliError> {
-    let json = context.output.is_json()?;
-    let ledger = Ledger::open_reader(dir, &context.options()?).map_err(found)?;
-    // Checkpoints are checked with the keys that the ledger's entries name; whoever gives keys wants to know whether
-    // those lead there.
-    if !keys.0.is_empty() {
-        follow(&ledger, keys, dir)?;
-    }
-    let progress = Progress::start(context.output, "verify");
-    let report = ledger.verify(&mut |done, all| progress.at(done, all)).map_err(found)?;
-    drop(progress);
-    if json {
-        context.output.json(&json!({"verified": report.is_clean(), "report": report}))?;
-    } else {
-        context.output.result(&told(&ledger, &report))?;
-    }
-    if report.is_clean() {
-        return Ok(Exit::Clean);
-    }
-    context.output.note("keep this ledger as it is, stop writing to it, and compare it with a backup");
-    Ok(Exit::Finding)
+    let known = |ledger: &Ledger| if keys.0.is_empty() { Ok(()) } else { follow(ledger, keys, dir) };
+    fsck::check(dir, &VerifyOptions::default(), context, known)
 }
 
 /// Checks that one of the given keys leads to the key that is in force: through rotations that both keys have signed.
@@ -111,7 +92,7 @@ fn follow(ledger: &Ledger, keys: &Given, dir: &Path) -> Result<(), CliError> {
         }
         let mut unsigned = None;
         for (size, from, to) in rotations {
-            let note = ledger.checkpoint_at(size)?.unwrap_or_default();
+            let note = ledger.checkpoint_at(size).map_err(fsck::damaged)?.unwrap_or_default();
             let signed = |key| Checkpoint::verify(&note, key).map(drop);
             if let Err(error) = signed(from).and_then(|()| signed(to)) {
                 unsigned = Some(format!("the rotation of size {size} is not signed by both keys: {error}"));
@@ -128,55 +109,6 @@ fn follow(ledger: &Ledger, keys: &Given, dir: &Path) -> Result<(), CliError> {
         error = error.hint(why);
     }
     Err(error.hint("ask its owner for its keys by another way, or find out whether the ledger was replaced"))
-}
-
-/// Bytes that are not what was written are what this command looks for.
-fn found(error: LedgerError) -> CliError {
-    let damaged = match &error {
-        LedgerError::Damaged { .. } => true,
-        LedgerError::Database(cause) => cause.to_string().starts_with("Corruption"),
-        _ => false,
-    };
-    let mut error = CliError::from(error);
-    if damaged {
-        error.kind = Kind::Finding;
-        error.hints = vec!["keep the damaged ledger as it is and restore another from a backup".to_owned()];
-    }
-    error
-}
-
-fn told(ledger: &Ledger, report: &Report) -> String {
-    use verdict_diff::render::text::{counted, visible};
-    let mut text = format!(
-        "{} {}\n  {} ({} bytes), {}, {}, {}\n  size {}, root {}\n",
-        if report.is_clean() { "verified" } else { "NOT verified" },
-        ledger.dir().display(),
-        super::entries(report.entries),
-        report.bytes,
-        counted(report.disclosures, "disclosed value"),
-        if report.blobs == 1 { "1 raw body".to_owned() } else { format!("{} raw bodies", report.blobs) },
-        counted(report.checkpoints, "checkpoint"),
-        report.size,
-        report.root
-    );
-    if report.unsigned > 0 {
-        text.push_str(&format!("  {} not signed by a checkpoint yet\n", super::entries(report.unsigned)));
-    }
-    if report.revoked_checkpoints > 0 {
-        text.push_str(&format!(
-            "  {} by a key that was revoked for them; later ones speak for their entries\n",
-            counted(report.revoked_checkpoints, "checkpoint")
-        ));
-    }
-    for failure in report.failures.iter().take(FAILURES_SHOWN) {
-        let place = failure.seq.map_or_else(|| "ledger".to_owned(), |seq| format!("entry {seq}"));
-        text.push_str(&format!("  {place}: {}: {}\n", failure.class, visible(&failure.detail)));
-    }
-    let rest = report.failures.len().saturating_sub(FAILURES_SHOWN) as u64 + report.more_failures;
-    if rest > 0 {
-        text.push_str(&format!("  and {rest} more\n"));
-    }
-    text
 }
 
 fn checkpoint(path: &Path, note: &str, keys: &Given, context: &Context) -> Result<Exit, CliError> {

@@ -65,6 +65,22 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Response {
     }
 }
 
+/// `GET /api/v1/integrity`: the last verification of everything, by whoever asked for it or by the schedule.
+pub(crate) async fn integrity(State(state): State<AppState>) -> Json<Value> {
+    let verified = state.verified().map(|verified| {
+        json!({
+            "at_ns": verified.at_ns.to_string(),
+            "took_ns": verified.took_ns.to_string(),
+            "verified": verified.report.is_clean(),
+            "standing": verified.report.standing(),
+            "first_bad": verified.report.first_bad(),
+            "way_out": verified.report.first_bad().map(|first| first.class.way_out()),
+            "report": verified.report,
+        })
+    });
+    Json(json!({"size": state.ledger().head().size.to_string(), "last_verification": verified}))
+}
+
 /// Parameters of the list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]

@@ -12,6 +12,7 @@ mod pages;
 mod projection;
 mod request;
 mod routes;
+mod schedule;
 mod server;
 mod state;
 mod tlog;

@@ -30,6 +30,7 @@ pub fn app(state: AppState) -> Router {
         .route("/static/{name}", get(assets::serve))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
+        .route("/api/v1/integrity", get(api::integrity))
         .route("/api/v1/traces", get(api::traces))
         .route("/api/v1/traces/{id}", get(api::trace))
         .route("/api/v1/events", post(ingest::native))

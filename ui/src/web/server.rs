@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use verdict_ledger::Ledger;
 use verdict_ledger::clock::{Clock, SystemClock};
 
+use super::schedule::Schedule;
 use super::state::{AppState, Limits};
 use crate::anchor::StatusView;
 
@@ -25,6 +26,8 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// Where the ledger lives, for the command lines that pages print; `None` prints `LEDGER`.
     pub ledger_dir: Option<std::path::PathBuf>,
+    /// How often everything in the ledger is checked in the background; `None` is never.
+    pub fsck_every: Option<Duration>,
     /// Limits.
     pub limits: Limits,
     /// How it stands with the anchors, for pages; `None` when nothing is anchored while serving.
@@ -34,7 +37,7 @@ pub struct ServeOptions {
 impl ServeOptions {
     /// Serves on an address with default limits.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, ledger_dir: None, limits: Limits::default(), anchors: None }
+        Self { listen, ledger_dir: None, fsck_every: None, limits: Limits::default(), anchors: None }
     }
 }
 
@@ -93,6 +96,7 @@ pub struct Server {
     listener: TcpListener,
     state: AppState,
     listen: SocketAddr,
+    fsck_every: Option<Duration>,
 }
 
 impl Server {
@@ -120,7 +124,7 @@ impl Server {
         if let Some(anchors) = options.anchors {
             state.show_anchors(anchors);
         }
-        Ok(Self { listener, state, listen })
+        Ok(Self { listener, state, listen, fsck_every: options.fsck_every })
     }
 
     /// Returns the address that was bound.
@@ -132,6 +136,12 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
         let (told, mut stopping) = watch::channel(false);
         let mut draining = told.subscribe();
+        // Ends with this function, however that ends: the ledger must be closed after it, not under it.
+        let _schedule = self
+            .fsck_every
+            .map(|every| Schedule::start(self.state.clone(), every))
+            .transpose()
+            .map_err(|source| ServeError::Serve { source })?;
         let signal = async move {
             shutdown.await;
             // Nobody listening any more means that the server is already gone.

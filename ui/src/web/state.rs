@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Semaphore;
 use verdict_ledger::clock::Clock;
-use verdict_ledger::{Ledger, Report};
+use verdict_ledger::{Depth, Ledger, LedgerError, Report, VerifyOptions};
 
 use super::error::PageError;
 use super::pages::diff::Comparison;
@@ -150,8 +150,15 @@ impl AppState {
         self.0.verified.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn set_verified(&self, verified: Verified) {
-        *self.0.verified.lock().unwrap_or_else(PoisonError::into_inner) = Some(verified);
+    /// Checks everything and keeps what was found; one at a time, which the caller sees to.
+    pub(crate) fn verify(&self, options: &VerifyOptions) -> Result<Verified, LedgerError> {
+        debug_assert_eq!(options.depth, Depth::Everything, "a page says that everything was checked");
+        let started = self.now_ns();
+        let report = self.ledger().verify_with(options, &mut |_, _| {})?;
+        let at_ns = self.now_ns();
+        let verified = Verified { at_ns, took_ns: at_ns.saturating_sub(started), report };
+        *self.0.verified.lock().unwrap_or_else(PoisonError::into_inner) = Some(verified.clone());
+        Ok(verified)
     }
 
     pub(crate) fn comparison(&self, wanted: impl Fn(&Comparison) -> bool) -> Option<Arc<Comparison>> {

@@ -5,11 +5,12 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 33] = [
+    let commands: [&[&str]; 34] = [
         &[],
         &["init"],
         &["ingest"],
         &["serve"],
+        &["fsck"],
         &["verify"],
         &["checkpoint", "show"],
         &["anchor", "run"],

@@ -7,6 +7,7 @@ mod cli;
 mod cli_bad_input;
 mod cli_disk;
 mod cli_find;
+mod cli_fsck;
 mod cli_help;
 mod cli_keys;
 mod cli_redact;

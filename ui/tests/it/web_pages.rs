@@ -209,3 +209,15 @@ async fn the_api_and_the_probes_answer() {
     let bad = site.get("/api/v1/traces?limit=x").await;
     assert_eq!((bad.status.as_u16(), bad.header("content-type")), (400, "application/problem+json"));
 }
+
+#[tokio::test]
+async fn the_last_verification_is_told_to_machines_too() {
+    let site = Site::full();
+    let before = site.get("/api/v1/integrity").await.json();
+    assert!(before["last_verification"].is_null() && before["size"].as_str().is_some());
+    site.post("/integrity/verify", &[], "").await;
+    let after = site.get("/api/v1/integrity").await.json();
+    let last = &after["last_verification"];
+    assert_eq!((&last["verified"], &last["standing"]), (&true.into(), &"verified".into()), "{after:#}");
+    assert_eq!(last["report"]["entries"].as_u64().unwrap().to_string(), after["size"].as_str().unwrap());
+}

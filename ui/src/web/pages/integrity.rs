@@ -3,10 +3,10 @@
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
-use verdict_ledger::Ledger;
 use verdict_ledger::id::Digest;
 use verdict_ledger::merkle;
 use verdict_ledger::note::VerifierKey;
+use verdict_ledger::{Ledger, VerifyOptions};
 
 use super::{Page, render};
 use crate::anchor::{Outcome, SinkStatus, StatusView};
@@ -68,6 +68,7 @@ struct VerifiedView {
     bytes: String,
     disclosures: String,
     checkpoints: String,
+    beside: String,
     size: String,
     failures: Vec<(String, String, String)>,
     failures_left_out: usize,
@@ -134,10 +135,7 @@ pub(crate) async fn show(State(state): State<AppState>, shell: Shell) -> Page {
 pub(crate) async fn verify(State(state): State<AppState>) -> Result<Response, PageError> {
     let permits = state.verifications();
     blocking::run_limited(permits, "verifications", move || {
-        let started = state.now_ns();
-        let report = state.ledger().verify(&mut |_, _| {})?;
-        let at_ns = state.now_ns();
-        state.set_verified(Verified { at_ns, took_ns: at_ns.saturating_sub(started), report });
+        state.verify(&VerifyOptions::default())?;
         Ok(())
     })
     .await?;
@@ -256,9 +254,17 @@ fn verified_view(verified: &Verified, shell: &Shell) -> VerifiedView {
         bytes: number::count(report.bytes),
         disclosures: number::count(report.disclosures),
         checkpoints: number::count(report.checkpoints),
+        beside: format!(
+            "{} tree hashes, {} index rows, {} data keys, {} raw bodies",
+            number::count(report.tree_hashes),
+            number::count(report.index_rows),
+            number::count(report.data_keys),
+            number::count(report.blobs)
+        ),
         size: number::count(report.size),
         failures,
-        failures_left_out: report.failures.len().saturating_sub(FAILURES_MAX),
+        failures_left_out: report.failures.len().saturating_sub(FAILURES_MAX)
+            + usize::try_from(report.more_failures).unwrap_or(usize::MAX),
         first_bad: report.failures.iter().filter_map(|failure| failure.seq).min(),
         holds: report.failures.is_empty(),
         behind: shell.size.saturating_sub(report.size),
