@@ -153,6 +153,20 @@ impl From<Stop> for CanonError {
     }
 }
 
+/// Bytes that a JSON string cannot hold as they are.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const ESCAPED: [bool; 256] = {
+    let mut escaped = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        escaped[byte] = true;
+        byte += 1;
+    }
+    escaped[b'"' as usize] = true;
+    escaped[b'\\' as usize] = true;
+    escaped
+};
+
 /// RFC 8785 section 3.2.3: by UTF-16 code units, which differs from the order of UTF-8 beyond the BMP.
 fn utf16_order(a: &str, b: &str) -> Ordering {
     if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
@@ -285,12 +299,13 @@ impl<'a> Writer<'a> {
         let _ = write!(self.out, "{integer}");
     }
 
+    #[expect(clippy::indexing_slicing, reason = "a table of 256 has a place for every byte")]
     fn string(&mut self, text: &str) {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         self.out.push(b'"');
         let mut rest = text.as_bytes();
         // What needs no escape, which is nearly everything, goes in one piece.
-        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0x00..=0x1f)) {
+        while let Some(at) = rest.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
             let (plain, tail) = rest.split_at(at);
             self.out.extend_from_slice(plain);
             let Some((&byte, tail)) = tail.split_first() else { break };

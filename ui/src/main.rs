@@ -11,6 +11,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// Events are prepared in one thread and let go of in another, hundreds of times at once.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let context = cli::Context::of(&cli.global);

@@ -1,12 +1,12 @@
 //! Durable append, beside raw RocksDB with the same batches: no indexes, chain, tree, salts or encryption.
 
 use std::path::Path;
-use std::sync::{Arc, Barrier, Condvar, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 use rocksdb::{DB, DBCompressionType, Options, WriteBatch, WriteOptions};
 use verdict_ledger::{Batch, NewRecord};
 
+use crate::measure::{Took, cpu_us, race, rate};
 use crate::sample::{batch, init, line, record};
 use crate::{disk, head, row};
 
@@ -16,47 +16,20 @@ const WRITERS: u32 = 256;
 pub(crate) fn run() {
     println!("events of {} bytes as native JSON", line(1_000_000).len());
     head("durable append, events/s", "ledger", "raw RocksDB");
-    let only = std::env::var("BENCH_ONLY").unwrap_or_default();
-    if only.is_empty() || only == "256w" {
-        tell("256 writers, one event at a time", concurrent(WRITERS, 400), WRITERS * 400);
-    }
+    tell("256 writers, one event at a time", concurrent(WRITERS, 400), WRITERS * 400);
     for (size, events) in [(1usize, 1_000u32), (100, 20_000), (1000, 50_000)] {
-        if !only.is_empty() && only != size.to_string() {
-            continue;
-        }
         tell(&format!("one writer, batches of {size}"), sequential(size, events), events);
     }
 }
 
-/// What one round took of the wall clock, and of the processors.
-#[derive(Clone, Copy)]
-struct Took {
-    wall: Duration,
-    cpu: Duration,
-}
-
-impl Took {
-    fn of(work: impl FnOnce()) -> Self {
-        let (start, cpu) = (Instant::now(), cpu_time());
-        work();
-        Self { wall: start.elapsed(), cpu: cpu_time().saturating_sub(cpu) }
-    }
-}
-
-/// Processor time of this process, in steps of 10 ms: the machine's neighbours do not change it.
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: u64 = [11, 12].iter().filter_map(|field| fields.get(*field)?.parse::<u64>().ok()).sum();
-    Duration::from_millis(10 * ticks)
-}
-
 fn tell(what: &str, (ours, limit): (Vec<Took>, Vec<Took>), events: u32) {
-    let best = |rounds: &[Took], of: fn(&Took) -> Duration| rounds.iter().map(of).min().unwrap();
-    let rate = |rounds: &[Took]| f64::from(events) / best(rounds, |took| took.wall).as_secs_f64();
-    let cpu = |rounds: &[Took]| 1e6 * best(rounds, |took| took.cpu).as_secs_f64() / f64::from(events);
-    row(what, rate(&ours), rate(&limit));
-    println!("{:<58} {:>12.1} {:>12.1}", "  processor time, µs an event", cpu(&ours), cpu(&limit));
+    row(what, rate(&ours, events), rate(&limit, events));
+    println!(
+        "{:<58} {:>12.1} {:>12.1}",
+        "  processor time, µs an event",
+        cpu_us(&ours, events),
+        cpu_us(&limit, events)
+    );
 }
 
 /// Many threads, each of which waits for each of its events to be durable.
@@ -78,29 +51,6 @@ fn concurrent(writers: u32, each: u32) -> (Vec<Took>, Vec<Took>) {
         limit.push(race(work, |value| raw.put(value)));
     }
     (ours, limit)
-}
-
-/// Lets one thread work off each list, all at once.
-fn race<T: Send>(work: Vec<Vec<T>>, each: impl Fn(T) + Sync) -> Took {
-    let ready = Barrier::new(work.len() + 1);
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = work
-            .into_iter()
-            .map(|list| {
-                let (ready, each) = (&ready, &each);
-                scope.spawn(move || {
-                    ready.wait();
-                    list.into_iter().for_each(each);
-                })
-            })
-            .collect();
-        Took::of(|| {
-            ready.wait();
-            for thread in threads {
-                thread.join().unwrap();
-            }
-        })
-    })
 }
 
 fn sequential(size: usize, events: u32) -> (Vec<Took>, Vec<Took>) {

@@ -2,7 +2,7 @@
 //!
 //! Every figure stands beside its limit or rival, measured in the same run in alternating rounds; the best round of
 //! each counts, because what is asked is what the code can do, not what the neighbours of this machine do.
-//! `cargo bench -p verdict-ledger -- WHAT`, where WHAT is `append`, `verify`, `size` or `scale`; numbers with machine and
+//! `cargo bench -p verdict-ledger -- WHAT`, where WHAT is `append`, `rivals`, `verify`, `size` or `growth`; numbers with machine and
 //! date go to `docs/performance.md`.
 #![expect(
     clippy::unwrap_used,
@@ -13,19 +13,30 @@
 )]
 
 mod append;
+mod measure;
+mod rivals;
 mod sample;
+mod scale;
 mod verify;
 
 use std::path::Path;
 
+/// The allocator of the `verdict` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let wanted = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
-    if wanted("append") {
-        append::run();
-    }
-    if wanted("verify") {
-        verify::run();
+    let parts: [(&str, fn()); 5] = [
+        ("append", append::run),
+        ("rivals", rivals::run),
+        ("verify", verify::run),
+        ("size", scale::size),
+        ("growth", scale::growth),
+    ];
+    for (_, part) in parts.iter().filter(|(name, _)| wanted(name)) {
+        part();
     }
 }
 

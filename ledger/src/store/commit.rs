@@ -5,8 +5,9 @@
 //! (a failed fsync may have dropped the pages that it was to write).
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::Head;
 use super::error::{AppendError, LedgerError};
 use super::families::{CHECKPOINTS, family};
 use super::lock::{LockFile, LockState};
+use super::prepare::PreparedBatch;
 use super::queue::{CloseOnDrop, Queue, Ticket, WriterHandle};
 use super::seal::Sealer;
 use super::sequence::{Built, Sequencer};
@@ -52,6 +54,7 @@ pub(super) struct Committer {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) lock: Arc<LockFile>,
+    pub(super) flusher: LockFlusher,
     pub(super) lock_state: LockState,
     /// What readers may see.
     pub(super) head: Arc<RwLock<Head>>,
@@ -63,16 +66,40 @@ pub(super) struct Committer {
     pub(super) poisoned: Option<String>,
 }
 
+/// What the threads of the writer and its callers share.
+pub(super) struct Pipe {
+    sequencer: Mutex<Sequencer>,
+    committer: Mutex<Committer>,
+    /// Groups that have positions and are not written: changes only while the sequencer (up) or the committer (down)
+    /// is held.
+    handed: AtomicUsize,
+}
+
+impl std::fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipe").field("handed", &self.handed).finish_non_exhaustive()
+    }
+}
+
 /// Starts the threads of the writer: one gives positions, one writes and flushes, one flushes the lock.
-pub(super) fn spawn(mut sequencer: Sequencer, committer: Committer) -> Result<WriterHandle, LedgerError> {
+pub(super) fn spawn(sequencer: Sequencer, committer: Committer) -> Result<WriterHandle, LedgerError> {
     let queue = Arc::new(Queue::new());
-    let flusher = LockFlusher::spawn(Arc::clone(&committer.lock))?;
+    let pipe = Arc::new(Pipe {
+        sequencer: Mutex::new(sequencer),
+        committer: Mutex::new(committer),
+        handed: AtomicUsize::new(0),
+    });
     // One group waits built while the one before it is flushed; more would only make acknowledgements later.
     let (work, works) = sync_channel(0);
-    let committing = start_thread("ledger-commit", move || committer.run(&works, &flusher))?;
-    let close = CloseOnDrop(Arc::clone(&queue));
-    let sequencing = start_thread("ledger-sequence", move || sequence(&mut sequencer, &close.0, &work))?;
-    Ok(WriterHandle::new(queue, vec![sequencing, committing]))
+    let committing = start_thread("ledger-commit", {
+        let pipe = Arc::clone(&pipe);
+        move || pipe.commit(&works)
+    })?;
+    let sequencing = start_thread("ledger-sequence", {
+        let (pipe, close) = (Arc::clone(&pipe), CloseOnDrop(Arc::clone(&queue)));
+        move || pipe.sequence(&close.0, &work)
+    })?;
+    Ok(WriterHandle::new(queue, pipe, vec![sequencing, committing]))
 }
 
 fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LedgerError> {
@@ -80,51 +107,101 @@ fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinH
     builder.spawn(run).map_err(|source| LedgerError::Io { path: format!("{name} thread").into(), source })
 }
 
-/// Builds what waits until the queue is closed and empty, or a group cannot be built.
-fn sequence(sequencer: &mut Sequencer, queue: &Queue, work: &SyncSender<Work>) {
-    while let Some(group) = queue.take() {
-        if !group.batches.is_empty() {
-            let built = match sequencer.build(&group.batches) {
-                Ok(built) => Work::Write(Box::new(built), group.ticket),
-                Err(error) => {
-                    let _ = work.send(Work::Failed(error, group.ticket));
-                    return;
+impl Pipe {
+    /// Builds what waits until the queue is closed and empty, or a group cannot be built.
+    fn sequence(&self, queue: &Queue, work: &SyncSender<Work>) {
+        while let Some(group) = queue.take() {
+            if !group.batches.is_empty() {
+                let mut sequencer = self.sequencer();
+                match sequencer.build(&group.batches) {
+                    Ok(built) => {
+                        self.handed.fetch_add(1, Ordering::SeqCst);
+                        // Still holding the sequencer: groups are handed over in the order of their positions. A
+                        // committer that is gone shows in the tickets.
+                        let _ = work.send(Work::Write(Box::new(built), group.ticket));
+                    }
+                    Err(error) => {
+                        let _ = work.send(Work::Failed(error, group.ticket));
+                        return;
+                    }
                 }
-            };
-            // A committer that is gone shows in the tickets.
-            let _ = work.send(built);
-        }
-        if let Some(ticket) = group.settle {
-            let _ = work.send(Work::Settle(ticket));
+            }
+            if let Some(ticket) = group.settle {
+                let _ = work.send(Work::Settle(ticket));
+            }
         }
     }
-}
 
-impl Committer {
-    fn run(mut self, works: &Receiver<Work>, flusher: &LockFlusher) {
+    fn commit(&self, works: &Receiver<Work>) {
         loop {
-            self.take_signature();
-            match works.recv_timeout(IDLE) {
+            self.committer().take_signature();
+            let work = works.recv_timeout(IDLE);
+            let mut committer = self.committer();
+            match work {
                 Ok(Work::Write(built, ticket)) => {
-                    ticket.settle(self.write(*built, flusher));
+                    let outcome = committer.write(*built);
+                    self.handed.fetch_sub(1, Ordering::SeqCst);
+                    ticket.settle(outcome);
                     // A ledger that is never idle is signed too.
-                    self.begin_checkpoint_when_due();
+                    committer.begin_checkpoint_when_due();
                 }
-                Ok(Work::Failed(error, ticket)) => {
-                    let refused = self.check_poisoned();
-                    ticket
-                        .settle(Err(refused.err().unwrap_or_else(|| self.poison(&error.to_string(), false))));
-                }
-                Ok(Work::Settle(ticket)) => self.settle(ticket),
-                Err(RecvTimeoutError::Timeout) => self.idle(),
+                Ok(Work::Failed(error, ticket)) => ticket.settle(Err(committer.fail(&error))),
+                Ok(Work::Settle(ticket)) => committer.settle(ticket),
+                Err(RecvTimeoutError::Timeout) => committer.idle(),
                 Err(RecvTimeoutError::Disconnected) => {
                     // The last caller is gone; what is not settled now is settled at the next open.
-                    if let Err(error) = self.close() {
+                    if let Err(error) = committer.close() {
                         tracing::error!(%error, "the ledger was closed without a final checkpoint");
                     }
                     return;
                 }
             }
+        }
+    }
+
+    /// Writes a batch in the caller's own thread when nothing else is under way: a writer that is alone would pay for
+    /// three changes of thread what the flush costs. `None` when something is.
+    ///
+    /// INVARIANT: with the sequencer and the committer held and nothing handed over between them, the next group in
+    /// the order of positions is this one.
+    pub(super) fn append_alone(
+        &self,
+        batch: &PreparedBatch,
+        queue: &Queue,
+    ) -> Option<Result<Receipt, AppendError>> {
+        let (mut sequencer, mut committer) =
+            (self.sequencer.try_lock().ok()?, self.committer.try_lock().ok()?);
+        if self.handed.load(Ordering::SeqCst) > 0 {
+            return None;
+        }
+        let outcome = match sequencer.build(std::slice::from_ref(batch)) {
+            Ok(built) => committer.write(built),
+            Err(error) => {
+                // As after a group that could not be built: the sequencer is not used again.
+                queue.close();
+                Err(committer.fail(&error))
+            }
+        };
+        committer.begin_checkpoint_when_due();
+        drop((sequencer, committer));
+        Some(outcome.map(|mut receipts| receipts.pop().unwrap_or_default()))
+    }
+
+    fn sequencer(&self) -> MutexGuard<'_, Sequencer> {
+        self.sequencer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn committer(&self) -> MutexGuard<'_, Committer> {
+        self.committer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Committer {
+    /// A group could not be built: the database cannot be read, and nothing may go on.
+    fn fail(&mut self, error: &LedgerError) -> AppendError {
+        match self.check_poisoned() {
+            Err(error) => error,
+            Ok(()) => self.poison(&error.to_string(), false),
         }
     }
 
@@ -159,18 +236,18 @@ impl Committer {
     }
 
     /// Writes a group and makes it durable; on success readers see it.
-    fn write(&mut self, built: Built, flusher: &LockFlusher) -> Result<Vec<Receipt>, AppendError> {
+    fn write(&mut self, built: Built) -> Result<Vec<Receipt>, AppendError> {
         self.check_poisoned()?;
         let Built { batch, frontier, link, subjects, receipts } = built;
         // A group of nothing but duplicates writes nothing; what it names is durable, as it comes after it.
         if !batch.is_empty() {
             let mut lock_state = self.level_state();
             lock_state.in_flight = frontier.size();
-            flusher.start(lock_state.clone());
+            self.flusher.start(lock_state.clone());
             let mut durable = WriteOptions::default();
             durable.set_sync(true);
             let written = self.db.write_opt(batch, &durable);
-            let lock_written = flusher.finish();
+            let lock_written = self.flusher.finish();
             if let Err(error) = written {
                 let text = error.to_string();
                 return Err(self.poison(&text, is_full(&text)));
@@ -321,7 +398,7 @@ fn is_full(text: &str) -> bool {
 }
 
 /// Flushes the lock while the WAL is being flushed, so that an acknowledgement costs one flush in series.
-struct LockFlusher {
+pub(super) struct LockFlusher {
     states: Option<Sender<LockState>>,
     results: Receiver<io::Result<()>>,
     thread: Option<JoinHandle<()>>,
@@ -338,7 +415,7 @@ impl Drop for LockFlusher {
 }
 
 impl LockFlusher {
-    fn spawn(lock: Arc<LockFile>) -> Result<Self, LedgerError> {
+    pub(super) fn spawn(lock: Arc<LockFile>) -> Result<Self, LedgerError> {
         let (states, work) = channel::<LockState>();
         let (done, results) = channel();
         let thread = std::thread::Builder::new()

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::anchored::Pins;
 use super::codec::ROWS_VERSION;
-use super::commit::{self, Committer};
+use super::commit::{self, Committer, LockFlusher};
 use super::custody::{self, KeySource};
 use super::erasure;
 use super::error::{AppendError, LedgerError};
@@ -719,6 +719,7 @@ impl Parts {
             open_block(&db, stored)?,
             erasure::erased_bodies(&db)?,
         );
+        let lock = Arc::new(lock);
         let committer = Committer {
             db: Arc::clone(&db),
             origin: origin.clone(),
@@ -726,7 +727,8 @@ impl Parts {
             waiting: Vec::new(),
             clock,
             sealer: Arc::clone(&sealer),
-            lock: Arc::new(lock),
+            flusher: LockFlusher::spawn(Arc::clone(&lock))?,
+            lock,
             lock_state: self.lock_state,
             head: Arc::clone(&head),
             frontier,

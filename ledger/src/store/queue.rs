@@ -5,7 +5,9 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use super::commit::Pipe;
 use super::error::AppendError;
 use super::prepare::PreparedBatch;
 use crate::record::Receipt;
@@ -13,6 +15,11 @@ use crate::record::Receipt;
 /// Most bytes and records that wait, and with that go into one group; a single batch may be larger.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 const GROUP_RECORDS_MAX: usize = 16_384;
+
+/// From so many batches in a group on, the next group waits for most of its callers to come back, but not longer than
+/// this: a few flushes of a fast disk.
+const GATHER_FROM: usize = 8;
+const LINGER: Duration = Duration::from_millis(1);
 
 /// What became of a group: a receipt for each of its batches.
 pub(super) type Outcome<T> = Result<T, AppendError>;
@@ -76,6 +83,8 @@ impl Group {
 #[derive(Debug)]
 struct State {
     group: Group,
+    /// Batches that the next group is worth waiting for.
+    wanted: usize,
     closed: bool,
 }
 
@@ -90,7 +99,7 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new() -> Self {
         Self {
-            state: Mutex::new(State { group: Group::new(), closed: false }),
+            state: Mutex::new(State { group: Group::new(), wanted: 1, closed: false }),
             work: Condvar::new(),
             room: Condvar::new(),
         }
@@ -105,17 +114,24 @@ impl Queue {
             if state.closed {
                 return Err(stopped());
             }
-            let group = &mut state.group;
-            if group.is_empty() {
-                self.work.notify_one();
-            }
+            let State { group, wanted, .. } = &mut *state;
             group.bytes += batch.bytes;
             group.records += batch.records.len();
             group.batches.push(batch);
-            (group.ticket.waiter(), group.batches.len() - 1)
+            let count = group.batches.len();
+            if count == 1 || count == *wanted {
+                self.work.notify_one();
+            }
+            (group.ticket.waiter(), count - 1)
         };
         let receipts = outcome.wait().as_ref().map_err(Clone::clone)?;
         receipts.get(index).cloned().ok_or_else(stopped)
+    }
+
+    /// Tells whether nothing waits and the last group was no crowd.
+    fn is_quiet(&self) -> bool {
+        let state = self.lock();
+        !state.closed && state.wanted <= 1 && state.group.is_empty()
     }
 
     fn settle(&self) -> Result<(), AppendError> {
@@ -125,9 +141,7 @@ impl Queue {
                 return Err(stopped());
             }
             let group = &mut state.group;
-            if group.is_empty() {
-                self.work.notify_one();
-            }
+            self.work.notify_one();
             group.settle.get_or_insert_with(Ticket::new).waiter()
         };
         outcome.wait().clone()
@@ -142,7 +156,16 @@ impl Queue {
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        // Whoever was acknowledged with many others comes back with them. Each group costs two flushes and as many
+        // wake-ups, whatever its size: taking the first to come back would leave no processor for the rest.
+        let gathering = |state: &mut State| {
+            !state.closed && state.group.settle.is_none() && state.group.batches.len() < state.wanted
+        };
+        let waited = self.work.wait_timeout_while(state, LINGER, gathering);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let group = std::mem::replace(&mut state.group, Group::new());
+        let taken = group.batches.len();
+        state.wanted = if taken < GATHER_FROM { 1 } else { taken * 3 / 4 };
         self.room.notify_all();
         Some(group)
     }
@@ -175,17 +198,19 @@ impl Drop for CloseOnDrop {
 #[derive(Debug)]
 pub(super) struct WriterHandle {
     queue: Arc<Queue>,
+    pipe: Arc<Pipe>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl WriterHandle {
-    pub(super) const fn new(queue: Arc<Queue>, threads: Vec<JoinHandle<()>>) -> Self {
-        Self { queue, threads }
+    pub(super) const fn new(queue: Arc<Queue>, pipe: Arc<Pipe>, threads: Vec<JoinHandle<()>>) -> Self {
+        Self { queue, pipe, threads }
     }
 
     /// Appends; returns when the batch is durable. Blocks while the queue is full.
     pub(super) fn append(&self, batch: PreparedBatch) -> Result<Receipt, AppendError> {
-        self.queue.append(batch)
+        let alone = if self.queue.is_quiet() { self.pipe.append_alone(&batch, &self.queue) } else { None };
+        alone.unwrap_or_else(|| self.queue.append(batch))
     }
 
     /// Signs a checkpoint over everything appended so far.
