@@ -17,8 +17,8 @@ use super::Head;
 use super::error::{AppendError, LedgerError};
 use super::families::{CHECKPOINTS, family};
 use super::lock::{LockFile, LockState};
-use super::prepare::PreparedBatch;
-use super::queue::{CloseOnDrop, Queue, Ticket, WriterHandle};
+use super::prepare::{self, PreparedBatch};
+use super::queue::{CloseOnDrop, Outcome, Queue, Receipts, Ticket, Waiting, WriterHandle};
 use super::seal::Sealer;
 use super::sequence::{Built, Sequencer};
 use super::sign::{Signed, Signing};
@@ -36,10 +36,10 @@ const CHECKPOINT_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// What the committer is told to do, in the order of the queue.
 enum Work {
-    /// Write a group.
-    Write(Box<Built>, Ticket<Vec<Receipt>>),
+    /// Write a group, of which some batches were refused before they had a position.
+    Write(Box<Built>, Vec<Option<AppendError>>, Ticket<Receipts>),
     /// The group could not be built: the database cannot be read, and nothing may go on.
-    Failed(LedgerError, Ticket<Vec<Receipt>>),
+    Failed(LedgerError, Ticket<Receipts>),
     /// Sign a checkpoint.
     Settle(Ticket<()>),
 }
@@ -113,12 +113,13 @@ impl Pipe {
         while let Some(group) = queue.take() {
             if !group.batches.is_empty() {
                 let mut sequencer = self.sequencer();
-                match sequencer.build(&group.batches) {
+                let (batches, refused) = prepare_given(group.batches, &sequencer);
+                match sequencer.build(&batches) {
                     Ok(built) => {
                         self.handed.fetch_add(1, Ordering::SeqCst);
                         // Still holding the sequencer: groups are handed over in the order of their positions. A
                         // committer that is gone shows in the tickets.
-                        let _ = work.send(Work::Write(Box::new(built), group.ticket));
+                        let _ = work.send(Work::Write(Box::new(built), refused, group.ticket));
                     }
                     Err(error) => {
                         let _ = work.send(Work::Failed(error, group.ticket));
@@ -138,10 +139,10 @@ impl Pipe {
             let work = works.recv_timeout(IDLE);
             let mut committer = self.committer();
             match work {
-                Ok(Work::Write(built, ticket)) => {
+                Ok(Work::Write(built, refused, ticket)) => {
                     let outcome = committer.write(*built);
                     self.handed.fetch_sub(1, Ordering::SeqCst);
-                    ticket.settle(outcome);
+                    ticket.settle(outcome.map(|receipts| each_outcome(receipts, refused)));
                     // A ledger that is never idle is signed too.
                     committer.begin_checkpoint_when_due();
                 }
@@ -194,6 +195,39 @@ impl Pipe {
     fn committer(&self) -> MutexGuard<'_, Committer> {
         self.committer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Prepares what the callers left to be prepared; tells for each batch of the group whether it was refused.
+fn prepare_given(
+    waiting: Vec<Waiting>,
+    sequencer: &Sequencer,
+) -> (Vec<PreparedBatch>, Vec<Option<AppendError>>) {
+    let (sealer, origin, all) = (&*sequencer.sealer, &sequencer.origin, waiting.len());
+    let prepared = waiting.into_iter().map(|batch| match batch {
+        Waiting::Prepared(batch) => Ok(batch),
+        Waiting::Given(batch) => prepare::prepare(batch, sealer, origin),
+    });
+    let mut batches = Vec::with_capacity(all);
+    let mut refused = Vec::with_capacity(all);
+    for prepared in prepared {
+        match prepared {
+            Ok(batch) => {
+                batches.push(batch);
+                refused.push(None);
+            }
+            Err(error) => refused.push(Some(error)),
+        }
+    }
+    (batches, refused)
+}
+
+/// Gives each batch of a group its outcome: the refusal, or the next receipt.
+fn each_outcome(receipts: Vec<Receipt>, refused: Vec<Option<AppendError>>) -> Receipts {
+    let mut receipts = receipts.into_iter();
+    let outcome = |refusal: Option<AppendError>| -> Outcome<Receipt> {
+        refusal.map_or_else(|| Ok(receipts.next().unwrap_or_default()), Err)
+    };
+    refused.into_iter().map(outcome).collect()
 }
 
 impl Committer {

@@ -281,7 +281,7 @@ impl Ledger {
         let writer = self.inner.writer.as_ref().ok_or(AppendError::ReadOnly)?;
         // From before anything is sealed until it is durable: see `erasure`.
         let _shared = self.inner.gate.read().unwrap_or_else(PoisonError::into_inner);
-        writer.append(prepare::prepare(batch, &self.inner.sealer, &self.inner.origin)?)
+        writer.append(batch, &self.inner.sealer, &self.inner.origin)
     }
 
     /// Signs a checkpoint over the acknowledged head, if the last one is older, and brings the lock level.

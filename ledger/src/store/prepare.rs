@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::erasure::Changes;
@@ -22,6 +23,9 @@ pub(super) const BATCH_RECORDS_MAX: usize = 100_000;
 
 /// Most bytes of raw bodies in one batch.
 const BATCH_BLOB_BYTES_MAX: usize = 256 << 20;
+
+/// Preparing takes some ten microseconds a record, waking a thread for it about as long.
+const ITEMS_A_TASK: usize = 32;
 
 /// Random bytes that an entry needs: the secret of its salts, and the nonce of its values.
 const SEED_BYTES: usize = 32;
@@ -77,13 +81,11 @@ pub(super) fn prepare(batch: Batch, sealer: &Sealer, origin: &str) -> Result<Pre
     // One call for the whole batch: each costs as much as encrypting a value does.
     let mut random = vec![[0u8; SEED_BYTES + NONCE_BYTES]; batch.records.len()];
     sealer.entropy().fill(random.as_flattened_mut())?;
-    let records = batch.records.into_iter().zip(&random).enumerate();
-    let checked = records
-        .map(|(index, (record, random))| check(index, record, random, sealer, origin))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut prepared =
-        PreparedBatch { records: Vec::with_capacity(checked.len()), ..PreparedBatch::default() };
-    for (mut record, unsealed) in checked {
+    let records: Vec<_> = batch.records.into_iter().zip(random).enumerate().collect();
+    let checked =
+        on_all_cores(records, |(index, (record, random))| check(index, record, &random, sealer, origin));
+    let checked = checked.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let sealed = on_all_cores(checked, |(mut record, unsealed)| {
         if let Some(Unsealed { subject, hidden, nonce }) = unsealed {
             let row = sealer.seal(subject, &hidden, nonce).map_err(|error| match error {
                 SealError::Entropy(error) => AppendError::Entropy(error),
@@ -91,9 +93,11 @@ pub(super) fn prepare(batch: Batch, sealer: &Sealer, origin: &str) -> Result<Pre
             })?;
             record.disclosures = Some((subject, row));
         }
-        prepared.bytes += record.bytes();
-        prepared.records.push(record);
-    }
+        Ok(record)
+    });
+    let records = sealed.into_iter().collect::<Result<Vec<_>, AppendError>>()?;
+    let bytes = records.iter().map(Prepared::bytes).sum();
+    let mut prepared = PreparedBatch { records, bytes, ..PreparedBatch::default() };
     for blob in batch.blobs {
         let packed = zstd::bulk::compress(&blob, BLOB_ZSTD_LEVEL)
             .map_err(|error| AppendError::Storage { detail: error.to_string(), full: false })?;
@@ -101,6 +105,38 @@ pub(super) fn prepare(batch: Batch, sealer: &Sealer, origin: &str) -> Result<Pre
         prepared.blobs.push((Digest::of(&blob), packed));
     }
     Ok(prepared)
+}
+
+/// Works on many things at once where there are enough of them to be worth it; keeps their order.
+fn on_all_cores<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+    items.into_par_iter().with_min_len(ITEMS_A_TASK).map(work).collect()
+}
+
+/// Estimates the bytes of a batch without preparing it; `None` when there are more than `max`.
+pub(super) fn weight(batch: &Batch, max: usize) -> Option<usize> {
+    let mut left = max;
+    for blob in &batch.blobs {
+        left = left.checked_sub(blob.len())?;
+    }
+    for record in &batch.records {
+        left = members_weight(&record.body, left)?;
+    }
+    Some(max - left)
+}
+
+fn members_weight(members: &Map<String, Value>, left: usize) -> Option<usize> {
+    members
+        .iter()
+        .try_fold(left, |left, (name, value)| value_weight(value, left.checked_sub(name.len() + 4)?))
+}
+
+fn value_weight(value: &Value, left: usize) -> Option<usize> {
+    match value {
+        Value::String(text) => left.checked_sub(text.len() + 2),
+        Value::Array(items) => items.iter().try_fold(left, |left, item| value_weight(item, left)),
+        Value::Object(members) => members_weight(members, left),
+        Value::Null | Value::Bool(_) | Value::Number(_) => left.checked_sub(8),
+    }
 }
 
 /// Disclosed values that wait for the rest of their batch to be checked.

@@ -9,20 +9,27 @@ use std::time::Duration;
 
 use super::commit::Pipe;
 use super::error::AppendError;
-use super::prepare::PreparedBatch;
-use crate::record::Receipt;
+use super::prepare::{self, PreparedBatch};
+use super::seal::Sealer;
+use crate::record::{Batch, Receipt};
 
 /// Most bytes and records that wait, and with that go into one group; a single batch may be larger.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 const GROUP_RECORDS_MAX: usize = 16_384;
+
+/// A batch larger than this is prepared by its caller, however many others wait.
+const HANDED_OVER_BYTES_MAX: usize = 64 << 10;
 
 /// From so many batches in a group on, the next group waits for most of its callers to come back, but not longer than
 /// this: a few flushes of a fast disk.
 const GATHER_FROM: usize = 8;
 const LINGER: Duration = Duration::from_millis(1);
 
-/// What became of a group: a receipt for each of its batches.
+/// How something ended.
 pub(super) type Outcome<T> = Result<T, AppendError>;
+
+/// What became of a group: of each of its batches, in order.
+pub(super) type Receipts = Vec<Outcome<Receipt>>;
 
 /// Tells everybody who waits how it ended, also when nobody got around to it.
 #[derive(Debug)]
@@ -53,11 +60,20 @@ fn stopped() -> AppendError {
     AppendError::Poisoned { detail: "the writer has stopped".to_owned() }
 }
 
+/// A batch in the queue.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// As its caller gave it.
+    Given(Batch),
+    /// Ready for its position.
+    Prepared(PreparedBatch),
+}
+
 /// What is taken from the queue at once.
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) batches: Vec<PreparedBatch>,
-    pub(super) ticket: Ticket<Vec<Receipt>>,
+    pub(super) batches: Vec<Waiting>,
+    pub(super) ticket: Ticket<Receipts>,
     /// Set when somebody asked for a checkpoint over everything up to here.
     pub(super) settle: Option<Ticket<()>>,
     bytes: usize,
@@ -73,10 +89,9 @@ impl Group {
         self.batches.is_empty() && self.settle.is_none()
     }
 
-    fn has_room(&self, batch: &PreparedBatch) -> bool {
+    fn has_room(&self, bytes: usize, records: usize) -> bool {
         self.batches.is_empty()
-            || (self.bytes + batch.bytes <= GROUP_BYTES_MAX
-                && self.records + batch.records.len() <= GROUP_RECORDS_MAX)
+            || (self.bytes + bytes <= GROUP_BYTES_MAX && self.records + records <= GROUP_RECORDS_MAX)
     }
 }
 
@@ -105,18 +120,18 @@ impl Queue {
         }
     }
 
-    fn append(&self, batch: PreparedBatch) -> Result<Receipt, AppendError> {
+    fn append(&self, batch: Waiting, bytes: usize, records: usize) -> Result<Receipt, AppendError> {
         let (outcome, index) = {
             let mut state = self.lock();
-            while !state.closed && !state.group.has_room(&batch) {
+            while !state.closed && !state.group.has_room(bytes, records) {
                 state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.closed {
                 return Err(stopped());
             }
             let State { group, wanted, .. } = &mut *state;
-            group.bytes += batch.bytes;
-            group.records += batch.records.len();
+            group.bytes += bytes;
+            group.records += records;
             group.batches.push(batch);
             let count = group.batches.len();
             if count == 1 || count == *wanted {
@@ -125,7 +140,12 @@ impl Queue {
             (group.ticket.waiter(), count - 1)
         };
         let receipts = outcome.wait().as_ref().map_err(Clone::clone)?;
-        receipts.get(index).cloned().ok_or_else(stopped)
+        receipts.get(index).cloned().unwrap_or_else(|| Err(stopped()))
+    }
+
+    /// Tells whether the last group was a crowd.
+    fn is_crowded(&self) -> bool {
+        self.lock().wanted > 1
     }
 
     /// Tells whether nothing waits and the last group was no crowd.
@@ -207,10 +227,27 @@ impl WriterHandle {
         Self { queue, pipe, threads }
     }
 
+    /// Prepares and appends; returns when the batch is durable. Blocks while the queue is full.
+    ///
+    /// In a crowd the sequencer prepares: hundreds of threads that each prepare one event, and then wait, would each
+    /// find the processor's caches cold, which takes longer than the work.
+    pub(super) fn append(&self, batch: Batch, sealer: &Sealer, origin: &str) -> Result<Receipt, AppendError> {
+        if self.queue.is_crowded()
+            && let Some(bytes) = prepare::weight(&batch, HANDED_OVER_BYTES_MAX)
+        {
+            let records = batch.records.len();
+            return self.queue.append(Waiting::Given(batch), bytes, records);
+        }
+        self.append_prepared(prepare::prepare(batch, sealer, origin)?)
+    }
+
     /// Appends; returns when the batch is durable. Blocks while the queue is full.
-    pub(super) fn append(&self, batch: PreparedBatch) -> Result<Receipt, AppendError> {
+    pub(super) fn append_prepared(&self, batch: PreparedBatch) -> Result<Receipt, AppendError> {
         let alone = if self.queue.is_quiet() { self.pipe.append_alone(&batch, &self.queue) } else { None };
-        alone.unwrap_or_else(|| self.queue.append(batch))
+        alone.unwrap_or_else(|| {
+            let (bytes, records) = (batch.bytes, batch.records.len());
+            self.queue.append(Waiting::Prepared(batch), bytes, records)
+        })
     }
 
     /// Signs a checkpoint over everything appended so far.

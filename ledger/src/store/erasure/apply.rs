@@ -177,7 +177,7 @@ impl Erasure<'_> {
         let keys = changes.data_keys.clone();
         self.touched.add(&changes);
         prepared.changes = changes;
-        let receipt = writer.append(prepared)?;
+        let receipt = writer.append_prepared(prepared)?;
         // Before the gate opens: from here on a value of this subject is sealed under a new key.
         inner.sealer.forget(&keys);
         debug_assert_eq!(receipt.seqs.len(), parts, "each entry has a position");
