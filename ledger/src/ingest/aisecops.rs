@@ -12,10 +12,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::check::Ordinals;
-use super::fields::{Fields, Held, TEXT_BYTES_MAX, decimal};
-use super::json::Numbers;
-use super::lines::{Line, lines};
-use super::{IngestError, Reason, Sink, native};
+use super::fields::{Fields, TEXT_BYTES_MAX, decimal};
+use super::time::nanoseconds;
+use super::{IngestError, Reason, Sink, records};
 use crate::event::{
     Action, ActionKind, Agent, AuthorityKind, Budget, Decision, Effect, Event, Link, Outcome, PolicyRef,
     Provenance, Rel, Status, Target, Trust,
@@ -29,49 +28,39 @@ const PROVENANCE_MAX: usize = 64;
 const CAPABILITIES_MAX: usize = 256;
 
 pub(super) fn map(body: &[u8], sink: &mut Sink<'_>) -> Result<(), IngestError> {
-    let mut dry_runs = BTreeMap::new();
-    for line in lines(body) {
-        match native::object(&line, sink, Numbers::Exact) {
-            Ok(members) if !members.contains_key("event_type") || !members.contains_key("timestamp") => {
-                let reason = Reason::Shape {
-                    message: "not an AISecOps audit record: `event_type` and `timestamp` are required"
-                        .to_owned(),
-                };
-                sink.reject(&line.place(), Some(line.offset), reason)?;
-            }
-            Ok(members) => {
-                let (event, notes) = event(&line, members, &mut sink.ids, &mut dry_runs);
-                for note in notes {
-                    sink.warn(&line.place(), note);
-                }
-                sink.event(&line.place(), Some(line.offset), event)?;
-            }
-            Err(reason) => sink.reject(&line.place(), Some(line.offset), reason)?,
+    let mut dry_runs = DryRuns::new();
+    records::each(body, sink, |piece, sink| {
+        let fields = records::foreign(piece, sink)?;
+        let (mut event, notes) = event(fields, piece.bytes, &mut sink.ids, &mut dry_runs)?;
+        event.source.path = Some(piece.path.clone());
+        for note in notes {
+            sink.warn(&piece.place(), note);
         }
-    }
-    Ok(())
+        sink.take(event)
+    })
 }
 
 /// Whether the last call of a trace that said so was a dry run.
-type DryRuns = BTreeMap<Option<TraceId>, bool>;
+pub(super) type DryRuns = BTreeMap<Option<TraceId>, bool>;
 
-fn event(
-    line: &Line<'_>,
-    members: Map<String, Value>,
+/// Reads one record. `bytes` are what its id is made from where it has none.
+pub(super) fn event(
+    mut fields: Fields,
+    bytes: &[u8],
     ids: &mut Ordinals,
     dry_runs: &mut DryRuns,
-) -> (Event, Vec<String>) {
-    let mut notes = Vec::new();
-    let mut fields = Fields::default();
-    for (name, value) in members {
-        // A null says nothing and is on every line many times.
-        if !value.is_null() {
-            fields.insert(&name, Held::from(value));
-        }
+) -> Result<(Event, Vec<String>), Reason> {
+    if fields.get("event_type").is_none() || fields.get("timestamp").is_none() {
+        return Err(Reason::Shape {
+            message: "not an AISecOps audit record: `event_type` and `timestamp` are required".to_owned(),
+        });
     }
+    let mut notes = Vec::new();
+    // A null says nothing and is on every line many times.
+    fields.drop_nulls();
     let id = match fields.get_text("event_id") {
         Some(id) if !id.is_empty() && id.len() <= 200 => format!("aisecops:{id}"),
-        _ => ids.id("aisecops:", line.bytes),
+        _ => ids.id("aisecops:", bytes),
     };
     if id.strip_prefix("aisecops:") == fields.get_text("event_id") {
         fields.take("event_id");
@@ -82,7 +71,6 @@ fn event(
     event.source.profile =
         fields.get_text("schema_version").filter(|text| text.len() <= 32).map(str::to_owned);
     event.source.mapper = MAPPER;
-    event.source.path = Some(line.path());
     who(&mut event, &mut fields);
     event.trace_id = trace_id(&mut fields, &mut notes);
     match fields.get_text("timestamp").and_then(nanoseconds) {
@@ -110,7 +98,7 @@ fn event(
         event.outcome = Some(Outcome::new(Status::Ok));
     }
     event.attributes = fields.into_map("/attributes", &[], &mut event.source.restated);
-    (event, notes)
+    Ok((event, notes))
 }
 
 fn action(fields: &mut Fields, audit_kind: &str) -> Action {
@@ -277,9 +265,4 @@ fn texts(fields: &mut Fields, name: &str) -> Option<Vec<String>> {
     }
     fields.take(name);
     Some(list)
-}
-
-fn nanoseconds(text: &str) -> Option<u64> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(time.as_nanosecond()).ok()
 }

@@ -47,6 +47,91 @@ pub(super) struct Fields {
 }
 
 impl Fields {
+    /// Makes a bag of an object's members; `restated` are pointers from the object.
+    pub(super) fn from_object(members: Map<String, Value>, restated: &[String]) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in members {
+            let mut held = Held::from(value);
+            if !restated.is_empty() {
+                let prefix = format!("/{}", escape_pointer(&name));
+                let under = restated.iter().filter_map(|pointer| pointer.strip_prefix(prefix.as_str()));
+                held.restated = under
+                    .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+                    .map(str::to_owned)
+                    .collect();
+            }
+            fields.held.insert(name, held);
+        }
+        fields
+    }
+
+    /// Works on the members of an object inside the bag; what is left of it stays in its place. An object of which
+    /// everything was taken is gone.
+    pub(super) fn within<T>(&mut self, name: &str, inside: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        if self.get(name)?.as_object()?.is_empty() {
+            return None;
+        }
+        let Held { value: Value::Object(members), restated } = self.held.remove(name)? else { return None };
+        let mut inner = Self::from_object(members, &restated);
+        let result = inside(&mut inner);
+        if !inner.is_empty() {
+            let mut held = Held::default();
+            held.value = Value::Object(inner.into_map("", &[], &mut held.restated));
+            self.held.insert(name.to_owned(), held);
+        }
+        Some(result)
+    }
+
+    /// Reads JSON that was sent inside a string, in its place.
+    pub(super) fn unfold(&mut self, name: &str) {
+        if let Some(held) = self.json(name) {
+            self.held.insert(name.to_owned(), held);
+        }
+    }
+
+    /// Drops members that are null, for formats in which null says nothing.
+    pub(super) fn drop_nulls(&mut self) {
+        self.held.retain(|_, held| !held.value.is_null());
+    }
+
+    /// Writes integers and truth values as text, for formats in which both are one value.
+    pub(super) fn scalars_as_text(&mut self, is_meant: impl Fn(&str) -> bool) {
+        for (_, held) in self.held.iter_mut().filter(|(name, _)| is_meant(name)) {
+            let text = match &held.value {
+                Value::Number(number) if !number.is_f64() => number.to_string(),
+                Value::Bool(flag) => flag.to_string(),
+                _ => continue,
+            };
+            held.value = Value::String(text);
+        }
+    }
+
+    /// Takes a list that holds only short texts, or one short text.
+    pub(super) fn texts(&mut self, name: &str, count_max: usize) -> Option<Vec<String>> {
+        let fits = |text: &str| !text.is_empty() && text.len() <= TEXT_BYTES_MAX;
+        let list: Vec<String> = match self.get(name)? {
+            Value::String(text) if fits(text) => vec![text.clone()],
+            Value::Array(items) if items.len() <= count_max => {
+                let list: Vec<String> = items
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .filter(|text| fits(text))
+                    .map(str::to_owned)
+                    .collect();
+                if list.len() != items.len() {
+                    return None;
+                }
+                list
+            }
+            _ => return None,
+        };
+        if list.is_empty() {
+            return None;
+        }
+        self.held.remove(name);
+        Some(list)
+    }
+
     /// Adds a value; a second value under one name makes the name ambiguous.
     pub(super) fn insert(&mut self, name: &str, value: Held) {
         if let Some(values) = self.ambiguous.get_mut(name) {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::body;
 use super::otlp::guess_signal;
@@ -45,8 +45,12 @@ pub enum Format {
     OtlpJson,
     /// OTLP protobuf, which does not say what it is.
     OtlpProtobuf(Signal),
-    /// The audit log of the AISecOps Interceptor, one record a line.
+    /// The audit log of the AISecOps Interceptor.
     AiSecOps,
+    /// CloudEvents 1.0, structured: one, a batch, or one a line.
+    CloudEvents,
+    /// OPA decision logs: an array, or one entry a line.
+    OpaDecisions,
 }
 
 /// How much of a compressed body is looked at.
@@ -64,17 +68,21 @@ impl Format {
             Self::OtlpProtobuf(Signal::Logs) => "otlp-logs",
             Self::OtlpProtobuf(Signal::Metrics) => "otlp-metrics",
             Self::AiSecOps => "aisecops",
+            Self::CloudEvents => "cloudevents",
+            Self::OpaDecisions => "opa",
         }
     }
 
     /// Every format, for help texts and parsers of [`Format::as_str`].
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Native,
         Self::OtlpJson,
         Self::OtlpProtobuf(Signal::Traces),
         Self::OtlpProtobuf(Signal::Logs),
         Self::OtlpProtobuf(Signal::Metrics),
         Self::AiSecOps,
+        Self::CloudEvents,
+        Self::OpaDecisions,
     ];
 
     /// Tells the format from the bytes, helped by a file name or a media type where the bytes leave it open.
@@ -100,13 +108,19 @@ impl Format {
         let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
         // A protobuf request starts with the byte 0x0a, which is white space in JSON; a brace may follow it by
         // chance as a length. So the whole message is tried before the text is.
-        if is_protobuf || text.first() == Some(&0x0a) || first != Some(&b'{') {
+        if is_protobuf || text.first() == Some(&0x0a) || !matches!(first, Some(b'{' | b'[')) {
             if let Some(signal) = guess_signal(bytes) {
                 return Some(Self::OtlpProtobuf(signal));
             }
             if is_protobuf {
                 return None;
             }
+        }
+        if matches!(
+            media.as_deref(),
+            Some("application/cloudevents+json" | "application/cloudevents-batch+json")
+        ) {
+            return Some(Self::CloudEvents);
         }
         if let Some(format) = text_format(text) {
             return Some(format);
@@ -124,62 +138,141 @@ impl Format {
 
 fn text_format(text: &[u8]) -> Option<Format> {
     let document = |bytes: &[u8]| {
-        let mut stream = serde_json::Deserializer::from_slice(bytes).into_iter::<Members>();
-        stream.next().and_then(Result::ok).and_then(Members::format)
+        let mut stream = serde_json::Deserializer::from_slice(bytes).into_iter::<First>();
+        stream.next().and_then(Result::ok).and_then(|first| first.0.format())
     };
     // A pretty-printed document spans lines; a broken first line must not hide the lines after it.
     document(text)
+        .or_else(|| cut_array(text))
         .or_else(|| super::lines::lines(text).take(LINES_TRIED).find_map(|line| document(line.bytes)))
 }
 
-/// Which telling members the first object has.
-#[derive(Default)]
-struct Members {
-    otlp: bool,
-    native: bool,
-    aisecops: u8,
+/// Looks at the first item of an array that is broken further on.
+fn cut_array(text: &[u8]) -> Option<Format> {
+    let items = text.trim_ascii_start().strip_prefix(b"[")?;
+    let mut stream = serde_json::Deserializer::from_slice(items).into_iter::<First>();
+    stream.next().and_then(Result::ok).and_then(|first| first.0.format())
 }
 
-impl Members {
+/// Which telling members an object has: how many of each group.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Telling {
+    otlp: u8,
+    native: u8,
+    aisecops: u8,
+    specversion: u8,
+    envelope: u8,
+    decision_id: u8,
+    opa: u8,
+}
+
+impl Telling {
+    /// Looks at the names of an object's members.
+    pub(super) fn of<'m>(names: impl IntoIterator<Item = &'m str>) -> Self {
+        let mut telling = Self::default();
+        names.into_iter().for_each(|name| telling.note(name));
+        telling
+    }
+
+    fn note(&mut self, name: &str) {
+        let group = match name {
+            "resourceSpans" | "resourceLogs" | "resourceMetrics" | "resource_spans" | "resource_logs"
+            | "resource_metrics" => &mut self.otlp,
+            "action" => &mut self.native,
+            "event_type" | "audit_kind" | "decision" | "matched_rule" => &mut self.aisecops,
+            "specversion" => &mut self.specversion,
+            "id" | "source" | "type" => &mut self.envelope,
+            "decision_id" => &mut self.decision_id,
+            "labels" | "path" | "query" | "result" | "input" | "bundles" => &mut self.opa,
+            _ => return,
+        };
+        *group = group.saturating_add(1);
+    }
+
+    pub(super) const fn is_native(self) -> bool {
+        self.native > 0
+    }
+
+    pub(super) const fn is_aisecops(self) -> bool {
+        self.aisecops >= 3
+    }
+
+    pub(super) const fn is_opa(self) -> bool {
+        self.decision_id > 0 && self.opa >= 2
+    }
+
     const fn format(self) -> Option<Format> {
-        match self {
-            Self { otlp: true, .. } => Some(Format::OtlpJson),
-            Self { native: true, .. } => Some(Format::Native),
-            Self { aisecops: 3.., .. } => Some(Format::AiSecOps),
-            _ => None,
+        if self.otlp > 0 {
+            Some(Format::OtlpJson)
+        } else if self.specversion > 0 && self.envelope >= 2 {
+            Some(Format::CloudEvents)
+        } else if self.is_opa() {
+            Some(Format::OpaDecisions)
+        } else if self.is_aisecops() {
+            Some(Format::AiSecOps)
+        } else if self.is_native() {
+            Some(Format::Native)
+        } else {
+            None
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Members {
+/// The telling members of an object, or of the first item of an array.
+struct First(Telling);
+
+impl<'de> Deserialize<'de> for First {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Names;
         impl<'de> Visitor<'de> for Names {
-            type Value = Members;
+            type Value = First;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object, or an array of objects")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<First, A::Error> {
+                let first = seq.next_element::<Object>()?;
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(First(first.map(|object| object.0).unwrap_or_default()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<First, A::Error> {
+                names(map).map(First)
+            }
+        }
+        deserializer.deserialize_any(Names)
+    }
+}
+
+/// The telling members of an object.
+struct Object(Telling);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Object;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Members::default();
-                while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-                    match &*name {
-                        "resourceSpans" | "resourceLogs" | "resourceMetrics" | "resource_spans"
-                        | "resource_logs" | "resource_metrics" => members.otlp = true,
-                        "action" => members.native = true,
-                        "event_type" | "audit_kind" | "decision" | "matched_rule" => {
-                            members.aisecops = members.aisecops.saturating_add(1);
-                        }
-                        _ => {}
-                    }
-                    map.next_value::<IgnoredAny>()?;
-                }
-                Ok(members)
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object, A::Error> {
+                names(map).map(Object)
             }
         }
         deserializer.deserialize_map(Names)
     }
+}
+
+fn names<'de, A: MapAccess<'de>>(mut map: A) -> Result<Telling, A::Error> {
+    let mut telling = Telling::default();
+    while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+        telling.note(&name);
+        map.next_value::<IgnoredAny>()?;
+    }
+    Ok(telling)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::{Map, Number, Value};
 
 use super::decimal::Decimal;
-use crate::canon::INTEGER_MAX;
+use crate::canon::{INTEGER_MAX, escape_pointer};
 
 /// What to do with numbers that canonical JSON cannot carry exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) enum Numbers {
     Exact,
     /// Read them as the nearest double, as formats do that declare a number to be one.
     Double,
+    /// Carry their text as a string: it is a foreign format's number, and rounding it would be ours.
+    Restated,
 }
 
 /// Bounds of one JSON document.
@@ -118,6 +120,78 @@ impl JsonError {
     }
 }
 
+/// Reads one document; under [`Numbers::Restated`] also returns the JSON pointers of numbers that became strings.
+pub(crate) fn read_restated(bytes: &[u8], rules: Rules) -> Result<(Value, Vec<String>), JsonError> {
+    let value = read(bytes, rules)?;
+    let restating = rules.numbers == Numbers::Restated;
+    let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| restating && has_inexact_number(text))
+    else {
+        return Ok((value, Vec::new()));
+    };
+    // The document is read again with those numbers quoted and marked by something that is nowhere in it.
+    let mark = (0..u32::MAX).map(|n| format!("#{n}#")).find(|mark| !text.contains(mark.as_str()));
+    let mark = mark.unwrap_or_default();
+    let mut quoted = String::with_capacity(text.len().saturating_add(64));
+    let mut copied = 0;
+    let mut from = 0;
+    while let Some((at, token)) = inexact_number(text, from) {
+        quoted.push_str(text.get(copied..at).unwrap_or_default());
+        quoted.push('"');
+        quoted.push_str(&mark);
+        quoted.push_str(token);
+        quoted.push('"');
+        copied = at.saturating_add(token.len());
+        from = copied;
+    }
+    quoted.push_str(text.get(copied..).unwrap_or_default());
+    let mut value = read(quoted.as_bytes(), rules)?;
+    let mut pointers = Vec::new();
+    unmark(&mut value, &mark, &mut String::new(), &mut pointers);
+    Ok((value, pointers))
+}
+
+fn has_inexact_number(text: &str) -> bool {
+    inexact_number(text, 0).is_some()
+}
+
+/// Takes the mark off and lists where it was.
+fn unmark(value: &mut Value, mark: &str, path: &mut String, pointers: &mut Vec<String>) {
+    let mut under = |token: &str, inner: &mut Value| {
+        let len = path.len();
+        path.push('/');
+        path.push_str(token);
+        unmark(inner, mark, path, pointers);
+        path.truncate(len);
+    };
+    match value {
+        Value::Array(items) => {
+            items.iter_mut().enumerate().for_each(|(index, item)| under(&index.to_string(), item));
+        }
+        Value::Object(members) => {
+            members.iter_mut().for_each(|(name, member)| under(&escape_pointer(name), member));
+        }
+        Value::String(text) => {
+            if let Some(number) = text.strip_prefix(mark) {
+                *text = number.to_owned();
+                pointers.push(path.clone());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Names the type of a value.
+pub(crate) const fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
 /// Reads one document that fills `bytes` but for white space.
 pub(crate) fn read(bytes: &[u8], rules: Rules) -> Result<Value, JsonError> {
     let text = std::str::from_utf8(bytes).map_err(|error| JsonError::Utf8 { offset: error.valid_up_to() })?;
@@ -129,7 +203,7 @@ pub(crate) fn read(bytes: &[u8], rules: Rules) -> Result<Value, JsonError> {
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| explain(text, &error, state.borrow_mut().violation.take(), rules))?;
     if rules.numbers == Numbers::Exact
-        && let Some((offset, token)) = inexact_number(text)
+        && let Some((offset, token)) = inexact_number(text, 0)
     {
         return Err(JsonError::Number { text: token.chars().take(40).collect(), offset });
     }
@@ -278,10 +352,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 }
 
-/// Finds the first number in a valid document that a double does not carry exactly, with its offset.
-fn inexact_number(text: &str) -> Option<(usize, &str)> {
+/// Finds the first number of a valid document that a double does not carry exactly, with its offset. The search
+/// starts outside of a string.
+fn inexact_number(text: &str, from: usize) -> Option<(usize, &str)> {
     let bytes = text.as_bytes();
-    let mut at = 0;
+    let mut at = from;
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'"' => {

@@ -15,25 +15,32 @@
 mod aisecops;
 mod body;
 mod check;
+mod cloudevents;
 mod decimal;
 mod fields;
 mod format;
 mod json;
 mod lines;
 mod native;
+mod opa;
 mod otlp;
 mod profile;
+mod records;
+mod shape;
+mod time;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 pub use body::read_body;
 pub use check::Reason;
+pub use cloudevents::structured as structured_cloudevent;
 pub use format::{Format, Signal};
 pub use json::JsonError;
 
 use crate::event::Event;
 use crate::id::Digest;
-use crate::record::{Batch, NewRecord};
+use crate::record::{Batch, NewRecord, Stream};
 
 /// Bounds on everything that comes from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +94,8 @@ pub struct Mapped {
     pub warnings: Vec<Warning>,
     /// What could not be taken.
     pub rejected: Vec<Rejected>,
+    /// The producer's own counters, by the position of the event; few formats have any.
+    pub streams: BTreeMap<usize, Stream>,
 }
 
 impl Mapped {
@@ -98,13 +107,14 @@ impl Mapped {
         }
         let raw = Digest::of(&self.body);
         let mut records = Vec::with_capacity(self.events.len());
-        for mut event in self.events {
+        let mut streams = self.streams;
+        for (index, mut event) in self.events.into_iter().enumerate() {
             event.source.raw = Some(raw);
             event.source.peer = peer.map(str::to_owned);
-            records.push(
-                NewRecord::from_event(&event)
-                    .map_err(|source| IngestError::Record { id: event.id.clone(), source })?,
-            );
+            let mut record = NewRecord::from_event(&event)
+                .map_err(|source| IngestError::Record { id: event.id.clone(), source })?;
+            record.stream = streams.remove(&index);
+            records.push(record);
         }
         Ok(Batch { records, blobs: vec![self.body] })
     }
@@ -240,11 +250,13 @@ pub fn map(format: Format, bytes: &[u8], limits: &Limits) -> Result<Mapped, Inge
     match format {
         Format::Native => native::map(&body, &mut sink)?,
         Format::AiSecOps => aisecops::map(&body, &mut sink)?,
+        Format::CloudEvents => cloudevents::map(&body, &mut sink)?,
+        Format::OpaDecisions => opa::map(&body, &mut sink)?,
         Format::OtlpJson => otlp::map_json(&body, &mut sink)?,
         Format::OtlpProtobuf(signal) => otlp::map_protobuf(signal, &body, &mut sink)?,
     }
-    let Sink { events, warnings, rejected, .. } = sink;
-    Ok(Mapped { format, events, body, warnings, rejected })
+    let Sink { events, warnings, rejected, streams, .. } = sink;
+    Ok(Mapped { format, events, body, warnings, rejected, streams })
 }
 
 /// Collects what a mapper finds and holds it to the limits.
@@ -254,6 +266,7 @@ struct Sink<'l> {
     warnings: Vec<Warning>,
     rejected: Vec<Rejected>,
     ids: check::Ordinals,
+    streams: BTreeMap<usize, Stream>,
 }
 
 impl<'l> Sink<'l> {
@@ -264,7 +277,15 @@ impl<'l> Sink<'l> {
             warnings: Vec::new(),
             rejected: Vec::new(),
             ids: check::Ordinals::default(),
+            streams: BTreeMap::new(),
         }
+    }
+
+    /// Takes an event, or says why it cannot be kept. The caller rejects it, and has made sure that there is room.
+    fn take(&mut self, event: Event) -> Result<(), Reason> {
+        check::statement(&event, self.limits.statement_bytes_max)?;
+        self.events.push(event);
+        Ok(())
     }
 
     /// Takes an event, or rejects it when its statement is too large to be kept.
@@ -280,6 +301,15 @@ impl<'l> Sink<'l> {
     fn reject(&mut self, place: &str, offset: Option<usize>, reason: Reason) -> Result<(), IngestError> {
         self.room()?;
         self.rejected.push(Rejected { place: place.to_owned(), offset, reason });
+        Ok(())
+    }
+
+    /// Stops a body that holds more than it may, after a record was taken.
+    fn room_left(&self) -> Result<(), IngestError> {
+        let limit = self.limits.events_max;
+        if self.events.len().saturating_add(self.rejected.len()) > limit {
+            return Err(IngestError::TooManyEvents { limit });
+        }
         Ok(())
     }
 

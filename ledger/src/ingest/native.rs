@@ -1,10 +1,9 @@
-//! The native format: one event a line, strict.
+//! The native format: one event a line, one event, or an array of events; strict.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::json::{self, JsonError, Numbers, Rules};
-use super::lines::{Line, lines};
-use super::{IngestError, Reason, Sink};
+use super::json::{self, Numbers};
+use super::{IngestError, Reason, Sink, records};
 use crate::canon;
 use crate::event::{Event, Target};
 
@@ -15,47 +14,22 @@ const MAPPER: u32 = 1;
 const ID_BYTES_MAX: usize = 256;
 
 pub(super) fn map(body: &[u8], sink: &mut Sink<'_>) -> Result<(), IngestError> {
-    for line in lines(body) {
-        match event(&line, sink) {
-            Ok(event) => {
-                if event.end_ns.zip(event.start_ns).is_some_and(|(end, start)| end < start) {
-                    sink.warn(&line.place(), "`end_ns` lies before `start_ns`");
-                }
-                sink.event(&line.place(), Some(line.offset), event)?;
-            }
-            Err(reason) => sink.reject(&line.place(), Some(line.offset), reason)?,
+    records::each(body, sink, |piece, sink| {
+        let members = match records::value(piece, sink, Numbers::Exact)?.0 {
+            Value::Object(members) => members,
+            other => return Err(Reason::NotObject { found: json::type_name(&other) }),
+        };
+        let mut event = event(members, sink)?;
+        event.source.path = Some(piece.path.clone());
+        if event.end_ns.zip(event.start_ns).is_some_and(|(end, start)| end < start) {
+            sink.warn(&piece.place(), "`end_ns` lies before `start_ns`");
         }
-    }
-    Ok(())
+        sink.take(event)
+    })
 }
 
-/// Reads one line as a JSON object, under the rules of every line-based format.
-pub(super) fn object(
-    line: &Line<'_>,
-    sink: &Sink<'_>,
-    numbers: Numbers,
-) -> Result<serde_json::Map<String, Value>, Reason> {
-    let limits = sink.limits;
-    if line.bytes.len() > limits.line_bytes_max {
-        return Err(Reason::LineTooLong { limit: limits.line_bytes_max });
-    }
-    let rules = Rules { depth_max: limits.json_depth_max.min(120), nodes_max: limits.nodes_max, numbers };
-    match json::read(line.bytes, rules) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(other) => Err(Reason::NotObject { found: type_name(&other) }),
-        Err(error) => Err(match error {
-            JsonError::Truncated { .. } if line.open => Reason::Truncated,
-            // Cut inside a character.
-            JsonError::Utf8 { offset } if line.open && line.bytes.len().saturating_sub(offset) < 4 => {
-                Reason::Truncated
-            }
-            other => Reason::Json(other.shifted(line.offset)),
-        }),
-    }
-}
-
-fn event(line: &Line<'_>, sink: &mut Sink<'_>) -> Result<Event, Reason> {
-    let mut members = object(line, sink, Numbers::Exact)?;
+/// Reads one native event.
+pub(super) fn event(mut members: Map<String, Value>, sink: &mut Sink<'_>) -> Result<Event, Reason> {
     if let Some(source) = members.get("source") {
         let only_lost = source.as_object().is_some_and(|source| source.keys().all(|name| name == "lost"));
         if !only_lost {
@@ -92,7 +66,6 @@ fn event(line: &Line<'_>, sink: &mut Sink<'_>) -> Result<Event, Reason> {
     }
     FORMAT.clone_into(&mut event.source.format);
     event.source.mapper = MAPPER;
-    event.source.path = Some(line.path());
     Ok(event)
 }
 
@@ -132,17 +105,6 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or(usize::MAX)
-}
-
-const fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]
@@ -185,7 +147,7 @@ mod tests {
         );
         assert!(refusal(r#"{"action":{"kind":"tol","name":"t"}}"#).ends_with("did you mean `tool`?"));
         assert!(refusal(r#"{"action":{"kind":"tool","name":""}}"#).contains("must not be empty"));
-        assert!(refusal("[1]").contains("expected one JSON object, found an array"));
+        assert!(refusal("[1]").contains("expected one JSON object, found a number"));
         assert!(
             refusal(r#"{"id":"","action":{"kind":"tool","name":"t"}}"#)
                 .contains("leave it out to have one made")

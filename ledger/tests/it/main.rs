@@ -2,6 +2,7 @@
 
 mod anchored;
 mod bad_input;
+mod clients;
 mod compatibility;
 mod crash;
 mod erasure;

@@ -65,6 +65,10 @@ enum InputFormat {
     OtlpJson,
     /// Audit log of the AISecOps Interceptor.
     Aisecops,
+    /// CloudEvents 1.0: one, a batch, or one a line.
+    Cloudevents,
+    /// OPA decision logs: an array, or one entry a line.
+    Opa,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -260,6 +264,8 @@ fn format_of(input: &Input, asked: InputFormat, bytes: &[u8]) -> Option<Format> 
         InputFormat::Native => Some(Format::Native),
         InputFormat::OtlpJson => Some(Format::OtlpJson),
         InputFormat::Aisecops => Some(Format::AiSecOps),
+        InputFormat::Cloudevents => Some(Format::CloudEvents),
+        InputFormat::Opa => Some(Format::OpaDecisions),
         InputFormat::OtlpProto => {
             match Format::detect(name.as_deref(), Some("application/x-protobuf"), bytes) {
                 Some(Format::OtlpProtobuf(signal)) => Some(Format::OtlpProtobuf(signal)),
