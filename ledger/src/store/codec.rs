@@ -15,13 +15,17 @@ pub(super) const ROWS_VERSION: u32 = 1;
 
 const CONFIG: Configuration = bincode::config::standard();
 
+/// Keyed digest of what a statement says. It tells a repetition from another statement under the same id, and nobody who
+/// does not have the key can look for two that agree.
+pub(super) type Content = [u8; 16];
+
 /// Row of `ix_id`: a statement under an id. The first has the id as its key, the others the id and their position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub(super) struct IdRow {
     /// Position.
     pub(super) seq: u64,
     /// Keyed digest of the content, to tell a duplicate from a conflict; `None` when a value of it was erased.
-    pub(super) content: Option<[u8; 16]>,
+    pub(super) content: Option<Content>,
     /// Tells, in the first, whether there are others: a conflict.
     pub(super) more: bool,
 }

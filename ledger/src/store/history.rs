@@ -10,7 +10,7 @@ use super::families::{self, family};
 use super::layout::{Layout, Settings};
 use super::lock::{LockFile, LockState};
 use super::terms::Tag;
-use super::{custody, read, sign};
+use super::{custody, read, sign, tail};
 use crate::authority::{AUTHORITY_KINDS, Authority, AuthorityError, Role};
 use crate::entry::EntryView;
 use crate::key::{KeyError, Passphrases};
@@ -57,9 +57,9 @@ fn damaged(seq: u64, detail: String) -> LedgerError {
 
 /// Finds the entries about keys by the index of types.
 fn indexed(db: &DB, size: u64) -> Result<BTreeSet<u64>, LedgerError> {
-    let mut seqs = BTreeSet::new();
+    let (tail, mut seqs) = (tail::read(db, size)?, BTreeSet::new());
     for kind in AUTHORITY_KINDS {
-        seqs.extend(read::term_positions(db, &Tag::Kind.key(kind.as_bytes()), 0..size, usize::MAX)?);
+        seqs.extend(read::term_positions(db, &tail, &Tag::Kind.key(kind.as_bytes()), 0..size, usize::MAX)?);
     }
     Ok(seqs)
 }

@@ -28,6 +28,7 @@ mod rotate;
 mod seal;
 mod sequence;
 mod sign;
+mod tail;
 mod terms;
 mod tiles;
 mod tree;
@@ -210,6 +211,7 @@ struct Inner {
     /// Appends hold it shared, an erasure alone.
     gate: RwLock<()>,
     sealer: Arc<Sealer>,
+    tail: tail::Tail,
     /// Working directory of a secondary instance, removed at the end.
     #[expect(dead_code, reason = "held for its destructor")]
     secondary: Option<open::SecondaryDir>,
@@ -256,6 +258,8 @@ impl Ledger {
             return Ok(());
         }
         let (caught_up, authority) = open::catch_up(self)?;
+        // The writer may have erased values of entries that were read before.
+        self.inner.tail.forget();
         let mut head = self.inner.head.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have refreshed further in between.
         if caught_up.size > head.size {

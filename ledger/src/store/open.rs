@@ -19,13 +19,12 @@ use super::error::{AppendError, LedgerError};
 use super::families::{self, META, family};
 use super::layout::{FORMAT, Layout, Settings};
 use super::lock::{LockFile, LockState};
-use super::postings::{self, OpenBlock};
 use super::rebuild;
 use super::recover;
 use super::seal::Sealer;
 use super::sequence::Sequencer;
 use super::sign::{SharedFailure, Signing};
-use super::terms::Terms;
+use super::tail::{self, Tail};
 use super::tree::StoredNodes;
 use super::verify::VerifyFailure;
 use super::{Head, InitOptions, Inner, Ledger, OpenOptions, TILE_LEVELS, history, restore};
@@ -299,6 +298,7 @@ fn reader_over(
             gate: RwLock::new(()),
             sealer: Arc::new(sealer),
             secondary,
+            tail: Tail::default(),
             doubts: Vec::new(),
         }),
     })
@@ -356,6 +356,7 @@ pub(super) fn open_detached(dir: &Path, options: &OpenOptions) -> Result<Ledger,
             gate: RwLock::new(()),
             sealer: Arc::new(sealer),
             secondary: Some(secondary),
+            tail: Tail::default(),
             doubts: Vec::new(),
         }),
     })
@@ -716,7 +717,7 @@ impl Parts {
             Arc::clone(&head),
             frontier.clone(),
             (link, last_ts_ns),
-            open_block(&db, stored)?,
+            tail::whole(&db, stored)?,
             erasure::erased_bodies(&db)?,
         );
         let lock = Arc::new(lock);
@@ -757,6 +758,7 @@ impl Parts {
                 gate: RwLock::new(()),
                 sealer,
                 secondary: None,
+                tail: Tail::default(),
                 doubts: Vec::new(),
             }),
         };
@@ -837,27 +839,6 @@ fn genesis_link(settings: &Settings, layout: &Layout) -> Result<Link, LedgerErro
         detail: "`uuid` is not 32 hexadecimal digits".to_owned(),
     })?;
     Ok(Link::genesis(&settings.origin, &uuid, &settings.verifier_key))
-}
-
-/// Reads the terms of the entries in the block that is not complete, so that its index rows can grow.
-fn open_block(db: &DB, size: u64) -> Result<OpenBlock, LedgerError> {
-    let entries = family(db, families::ENTRIES)?;
-    let disclosures = family(db, families::DISCLOSURES)?;
-    let mut open = OpenBlock::starting_at(size);
-    for seq in size - size % postings::BLOCK..size {
-        let damaged = |detail: String| LedgerError::Damaged { place: format!("entry {seq}"), detail };
-        let entry = db.get_pinned_cf(entries, seq.to_be_bytes())?;
-        let entry = entry.ok_or_else(|| damaged("is missing".to_owned()))?;
-        let view = EntryView::parse(&entry).map_err(|error| damaged(error.to_string()))?;
-        let body: Map<String, Value> =
-            serde_json::from_str(view.body.get()).map_err(|error| damaged(error.to_string()))?;
-        let row = db.get_pinned_cf(disclosures, seq.to_be_bytes())?;
-        let subject = row.map(|row| Sealer::subject_of(&row)).transpose()?;
-        open.add(seq, &Terms::of(&view.kind, &body, subject), |_, _| {});
-    }
-    // They are written already.
-    open.flush(|_, _| {});
-    Ok(open)
 }
 
 /// Working directory of a secondary instance; removed when dropped. Its name cannot be guessed and it is never one

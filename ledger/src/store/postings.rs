@@ -1,7 +1,7 @@
 //! Where a term occurs: one row for each term and block of 256 positions.
 //!
-//! The open block is kept in memory and its rows are written whole each time one changes, so that a group commit
-//! costs one row a term, however many entries it holds, and the rows are the same however the entries were grouped.
+//! Rows are written when their block is complete, so that each is written once. Where terms occur in the block that
+//! still grows is made of its entries, which are few: see `tail`.
 
 use hashbrown::HashMap;
 use rocksdb::{ColumnFamily, WriteBatch};
@@ -52,13 +52,6 @@ impl Offsets {
         (!row.is_empty() && row.len() < BITMAP_BYTES && ascending).then(|| Self(row.to_vec()))
     }
 
-    /// Leaves out the offsets of positions from `size` on, which must lie in the same block; `None` when none is left.
-    pub(super) fn below(&self, size: u64) -> Option<Self> {
-        let kept: Vec<u8> =
-            self.0.iter().copied().filter(|offset| u64::from(*offset) < size % BLOCK).collect();
-        (!kept.is_empty()).then_some(Self(kept))
-    }
-
     /// Takes offsets out; `None` when none is left.
     pub(super) fn without(mut self, gone: &[u8]) -> Option<Self> {
         self.0.retain(|offset| !gone.contains(offset));
@@ -83,21 +76,11 @@ pub(super) fn split_key(key: &[u8]) -> Option<(&[u8], u64)> {
 }
 
 /// The block that still grows.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct OpenBlock {
     block: u64,
-    /// Start of key → place in `rows`. Looked up some twenty times an entry and never iterated.
-    places: HashMap<Vec<u8>, usize>,
-    rows: Vec<Row>,
-    /// Rows that changed since they were last written.
-    changed: Vec<usize>,
-}
-
-#[derive(Debug)]
-struct Row {
-    start: Vec<u8>,
-    offsets: Offsets,
-    changed: bool,
+    /// Start of key → positions. Looked up some twenty times an entry; where order matters it is sorted.
+    rows: HashMap<Vec<u8>, Offsets>,
 }
 
 impl OpenBlock {
@@ -106,54 +89,61 @@ impl OpenBlock {
         Self { block: seq / BLOCK, ..Self::default() }
     }
 
-    /// Adds the terms of the entry at `seq`; positions come in order. A block that is complete is written first.
+    /// Adds the terms of the entry at `seq`; positions come in order. With the last entry of the block its rows are
+    /// given, and the next block starts.
     pub(super) fn add(&mut self, seq: u64, terms: &Terms, mut put: impl FnMut(Vec<u8>, Vec<u8>)) {
         let (block, offset) = (seq / BLOCK, u8::try_from(seq % BLOCK).unwrap_or(u8::MAX));
         if block != self.block {
-            self.flush(&mut put);
-            *self = Self { block, ..Self::default() };
+            // Only where entries are missing: what there was of the block is all that there is.
+            self.close(&mut put);
+            self.block = block;
         }
         for start in terms.keys() {
-            let place = if let Some(place) = self.places.get(start) {
-                *place
-            } else {
-                self.rows.push(Row { start: start.to_vec(), offsets: Offsets::default(), changed: false });
-                self.places.insert(start.to_vec(), self.rows.len() - 1);
-                self.rows.len() - 1
-            };
-            let Some(row) = self.rows.get_mut(place) else { continue };
+            let offsets = self.rows.entry_ref(start).or_default();
             // A term that an entry has twice is one term.
-            if row.offsets.0.last() == Some(&offset) {
-                continue;
+            if offsets.0.last() != Some(&offset) {
+                offsets.push(offset);
             }
-            row.offsets.push(offset);
-            if !row.changed {
-                row.changed = true;
-                self.changed.push(place);
-            }
+        }
+        if offset == u8::MAX {
+            self.close(&mut put);
         }
     }
 
-    /// Takes offsets out of a row, if this is its block; returns what is left of it.
-    #[expect(clippy::option_option, reason = "whether it is here, and whether anything is left")]
-    pub(super) fn take_out(&mut self, start: &[u8], block: u64, gone: &[u8]) -> Option<Option<Offsets>> {
+    /// Takes offsets out of a row, if this is its block; tells whether it is.
+    pub(super) fn take_out(&mut self, start: &[u8], block: u64, gone: &[u8]) -> bool {
         if block != self.block {
-            return None;
+            return false;
         }
-        let row = self.places.get(start).and_then(|place| self.rows.get_mut(*place));
-        let Some(row) = row else { return Some(None) };
-        row.offsets = std::mem::take(&mut row.offsets).without(gone).unwrap_or_default();
-        Some((!row.offsets.0.is_empty()).then(|| row.offsets.clone()))
+        if let Some(offsets) = self.rows.remove(start).and_then(|offsets| offsets.without(gone)) {
+            self.rows.insert(start.to_vec(), offsets);
+        }
+        true
     }
 
-    /// Gives every row that changed since the last time.
-    pub(super) fn flush(&mut self, mut put: impl FnMut(Vec<u8>, Vec<u8>)) {
-        for place in self.changed.drain(..) {
-            if let Some(row) = self.rows.get_mut(place) {
-                row.changed = false;
-                put(key(&row.start, self.block), row.offsets.to_row());
-            }
+    /// Returns the number of the block.
+    pub(super) const fn block(&self) -> u64 {
+        self.block
+    }
+
+    /// Returns the positions of a term.
+    pub(super) fn offsets(&self, start: &[u8]) -> Option<&Offsets> {
+        self.rows.get(start)
+    }
+
+    /// Lists the terms whose keys start with `prefix`, in order.
+    pub(super) fn starts(&self, prefix: &[u8]) -> Vec<&[u8]> {
+        let mut starts: Vec<&[u8]> =
+            self.rows.keys().map(Vec::as_slice).filter(|start| start.starts_with(prefix)).collect();
+        starts.sort_unstable();
+        starts
+    }
+
+    fn close(&mut self, put: &mut impl FnMut(Vec<u8>, Vec<u8>)) {
+        for (start, offsets) in self.rows.drain() {
+            put(key(&start, self.block), offsets.to_row());
         }
+        self.block += 1;
     }
 }
 
@@ -183,31 +173,36 @@ mod tests {
         }
 
         #[test]
-        fn rows_do_not_depend_on_how_entries_were_grouped(
+        fn every_complete_block_gives_its_rows_and_the_last_keeps_them(
             entries in prop::collection::vec(prop::collection::btree_set(0u8..6, 1..4), 1..700),
-            groups in prop::collection::vec(1usize..90, 1..60),
         ) {
             let terms = |set: &BTreeSet<u8>| {
                 let rules: Vec<String> = set.iter().map(|t| format!("r{t}")).collect();
                 let body = serde_json::json!({"decision": {"policy": {"rules": rules}}});
                 Terms::of(crate::event::ACTION_REPORTED, body.as_object().unwrap(), None)
             };
-            let rows = |groups: &[usize]| {
-                let (mut open, mut rows) = (OpenBlock::default(), BTreeMap::new());
-                let mut sizes = groups.iter().cycle();
-                let mut left = sizes.next().copied().unwrap_or(1);
-                for (seq, set) in (0u64..).zip(&entries) {
-                    open.add(seq, &terms(set), |key, row| drop(rows.insert(key, row)));
-                    left -= 1;
-                    if left == 0 {
-                        open.flush(|key, row| drop(rows.insert(key, row)));
-                        left = sizes.next().copied().unwrap_or(1);
-                    }
-                }
-                open.flush(|key, row| drop(rows.insert(key, row)));
-                rows
-            };
-            prop_assert_eq!(rows(&groups), rows(&[usize::MAX]));
+            let (mut open, mut rows) = (OpenBlock::default(), BTreeMap::new());
+            let mut expected: BTreeMap<Vec<u8>, Vec<u64>> = BTreeMap::new();
+            for (seq, set) in (0u64..).zip(&entries) {
+                let terms = terms(set);
+                terms.keys().for_each(|start| expected.entry(start.to_vec()).or_default().push(seq));
+                open.add(seq, &terms, |key, row| assert!(rows.insert(key, row).is_none(), "written once"));
+            }
+            let mut found: BTreeMap<Vec<u8>, Vec<u64>> = BTreeMap::new();
+            for (key, row) in &rows {
+                let (start, block) = split_key(key).unwrap();
+                prop_assert!(block < entries.len() as u64 / BLOCK);
+                found.entry(start.to_vec()).or_default().extend(Offsets::parse(row).unwrap().positions(block));
+            }
+            prop_assert_eq!(open.block(), entries.len() as u64 / BLOCK);
+            for start in open.starts(&[]) {
+                let offsets = open.offsets(start).unwrap();
+                found.entry(start.to_vec()).or_default().extend(offsets.positions(open.block()));
+            }
+            for seqs in expected.values_mut() {
+                seqs.dedup();
+            }
+            prop_assert_eq!(found, expected);
         }
     }
 

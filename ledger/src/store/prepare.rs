@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
+use super::codec::Content;
 use super::erasure::Changes;
 use super::error::AppendError;
 use super::seal::{SealError, Sealer, Subject};
@@ -40,7 +41,7 @@ pub(super) struct Prepared {
     /// Keyed digest of the id.
     pub(super) id: [u8; 16],
     /// Keyed digest of the content.
-    pub(super) content: [u8; 16],
+    pub(super) content: Content,
     pub(super) kind: String,
     pub(super) stream: Option<Stream>,
     /// Canonical body.
@@ -220,7 +221,7 @@ impl StatementBytes {
     }
 
     /// Digests what was said: the same statement in another request or from another peer is the same.
-    pub(super) fn content(&self, kind: &str, hidden: &Hidden, sealer: &Sealer) -> [u8; 16] {
+    pub(super) fn content(&self, kind: &str, hidden: &Hidden, sealer: &Sealer) -> Content {
         let said = self.said.iter().map(|range| self.body.get(range.clone()).unwrap_or_default());
         let said = said.collect::<Vec<_>>().concat();
         let mut parts: Vec<&[u8]> = vec![b"content", kind.as_bytes(), &said];

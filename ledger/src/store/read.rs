@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::codec::{self, IdRow};
 use super::error::LedgerError;
 use super::families::{self, family};
-use super::postings::{self, Offsets};
+use super::postings::{self, Offsets, OpenBlock};
 use super::terms::{self, Tag};
 use super::tree::{StoredNodes, missing_entry};
 use super::{Index, Ledger, TILE_LEVELS, TraceRef};
@@ -211,8 +211,9 @@ impl Ledger {
         range: Range<u64>,
         limit: usize,
     ) -> Result<Vec<u64>, LedgerError> {
-        let end = range.end.min(self.head().size);
-        term_positions(&self.inner.db, start, range.start..end, limit)
+        let size = self.head().size;
+        let tail = self.inner.tail.at(&self.inner.db, size)?;
+        term_positions(&self.inner.db, &tail, start, range.start..range.end.min(size), limit)
     }
 
     /// Lists the distinct texts of an index, in order, at most `limit`.
@@ -237,6 +238,12 @@ impl Ledger {
             }
         }
         rows.status()?;
+        let tail = self.inner.tail.at(&self.inner.db, size)?;
+        let in_tail = tail.starts(&tag).into_iter().filter_map(|start| start.get(1..)?.strip_suffix(&[0]));
+        values.extend(in_tail.map(|text| String::from_utf8_lossy(text).into_owned()));
+        values.sort_unstable();
+        values.dedup();
+        values.truncate(limit);
         Ok(values)
     }
 
@@ -341,25 +348,31 @@ impl Ledger {
     }
 }
 
-/// Reads the positions of a term within a range.
+/// Reads the positions of a term within a range that does not go beyond the entries that `tail` was made of.
 pub(super) fn term_positions(
     db: &DB,
+    tail: &OpenBlock,
     start: &[u8],
     range: Range<u64>,
     limit: usize,
 ) -> Result<Vec<u64>, LedgerError> {
     let mut options = ReadOptions::default();
-    options.set_iterate_upper_bound(postings::key(start, range.end.div_ceil(postings::BLOCK)));
+    let end = range.end.div_ceil(postings::BLOCK).min(tail.block());
+    options.set_iterate_upper_bound(postings::key(start, end));
     let first = postings::key(start, range.start / postings::BLOCK);
     let mode = IteratorMode::From(&first, Direction::Forward);
     let mut seqs = Vec::new();
-    for row in db.iterator_cf_opt(family(db, families::POSTINGS)?, options, mode) {
+    let in_tail = tail.offsets(start).map(|offsets| (tail.block(), offsets.clone()));
+    let rows = db.iterator_cf_opt(family(db, families::POSTINGS)?, options, mode).map(|row| {
         let (key, row) = row?;
         let parsed = postings::split_key(&key).zip(Offsets::parse(&row));
-        let ((_, block), offsets) = parsed.ok_or_else(|| LedgerError::Damaged {
+        parsed.map(|((_, block), offsets)| (block, offsets)).ok_or_else(|| LedgerError::Damaged {
             place: format!("row of `{}`", families::POSTINGS),
             detail: "cannot be read; rebuild the indexes".to_owned(),
-        })?;
+        })
+    });
+    for row in rows.chain(in_tail.map(Ok)) {
+        let (block, offsets) = row?;
         for seq in offsets.positions(block).filter(|seq| range.contains(seq)) {
             if seqs.len() == limit {
                 return Ok(seqs);

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rocksdb::{DB, WriteBatch};
 
-use super::codec::{self, IdRow};
+use super::codec::{self, Content, IdRow};
 use super::erasure;
 use super::error::LedgerError;
 use super::families::{self, Families};
@@ -76,7 +76,7 @@ struct InFlight {
 struct Known {
     first: IdRow,
     /// Content and position of the statements after the first, once they were looked up.
-    others: BTreeMap<[u8; 16], u64>,
+    others: BTreeMap<Content, u64>,
     /// Position of the first statement that a value was erased of.
     erased: Option<u64>,
 }
@@ -93,7 +93,7 @@ enum Placed {
 impl Known {
     /// Finds the same statement. With a value erased nobody can say any more what the statement was, and a source
     /// that sends it again must not bring the value back: anything under its id counts as it.
-    fn position(&self, content: [u8; 16]) -> Option<(u64, Placed)> {
+    fn position(&self, content: Content) -> Option<(u64, Placed)> {
         if self.first.content == Some(content) {
             return Some((self.first.seq, Placed::Known));
         }
@@ -173,7 +173,6 @@ impl Sequencer {
             }
             receipts.push(receipt);
         }
-        self.open.flush(postings::put_into(&mut batch, families.postings));
         subjects.sort_unstable();
         subjects.dedup();
         for (subject, row) in self.sealer.unwritten(subjects.iter().copied()) {

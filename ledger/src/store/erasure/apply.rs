@@ -180,6 +180,7 @@ impl Erasure<'_> {
         let receipt = writer.append_prepared(prepared)?;
         // Before the gate opens: from here on a value of this subject is sealed under a new key.
         inner.sealer.forget(&keys);
+        inner.tail.forget();
         debug_assert_eq!(receipt.seqs.len(), parts, "each entry has a position");
         self.receipt.entries.extend(receipt.seqs);
         for member in entries.iter().flat_map(|entry| &entry.members) {

@@ -55,13 +55,13 @@ impl Sequencer {
             batch.put_cf(families.by_id, key, row);
         }
         for ((start, block), gone) in &changes.postings {
-            // The open block is in memory and is written from there.
-            let left = if let Some(left) = self.open.take_out(start, *block, gone) {
-                left
-            } else {
-                let row = self.db.get_pinned_cf(families.postings, postings::key(start, *block))?;
-                row.and_then(|row| Offsets::parse(&row)).and_then(|offsets| offsets.without(gone))
-            };
+            if self.open.take_out(start, *block, gone) {
+                // The block that grows has no rows yet, unless an earlier version wrote some.
+                batch.delete_cf(families.postings, postings::key(start, *block));
+                continue;
+            }
+            let row = self.db.get_pinned_cf(families.postings, postings::key(start, *block))?;
+            let left = row.and_then(|row| Offsets::parse(&row)).and_then(|offsets| offsets.without(gone));
             match left {
                 Some(left) => batch.put_cf(families.postings, postings::key(start, *block), left.to_row()),
                 None => batch.delete_cf(families.postings, postings::key(start, *block)),

@@ -13,6 +13,7 @@ use crate::store::Ledger;
 use crate::store::error::LedgerError;
 use crate::store::families::{self, family};
 use crate::store::postings::{self, Offsets};
+use crate::store::tail;
 use crate::store::terms::Tag;
 
 /// A value that an entry says was erased.
@@ -57,11 +58,16 @@ pub(in crate::store) fn each_erased(
     let start = Tag::Kind.key(PAYLOAD_ERASED.as_bytes());
     let entries = family(db, families::ENTRIES)?;
     let mode = IteratorMode::From(&start, Direction::Forward);
+    let mut lists = Vec::new();
     for row in db.iterator_cf(family(db, families::POSTINGS)?, mode) {
         let (key, row) = row?;
         let Some((_, block)) = postings::split_key(&key).filter(|(found, _)| *found == start) else { break };
         // A row that cannot be read is damage, which a verification names.
-        let Some(offsets) = Offsets::parse(&row) else { continue };
+        lists.extend(Offsets::parse(&row).map(|offsets| (block, offsets)));
+    }
+    let tail = tail::read_all(db)?;
+    lists.extend(tail.offsets(&start).map(|offsets| (tail.block(), offsets.clone())));
+    for (block, offsets) in lists {
         for seq in offsets.positions(block) {
             let Some(entry) = db.get_pinned_cf(entries, seq.to_be_bytes())? else { continue };
             let parsed = Parsed::parse(seq, &entry)?;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::store::postings::BLOCK;
+use crate::store::postings::{BLOCK, Offsets};
 
 /// One bit for each of the 256 positions of a block, the lowest first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -11,6 +11,15 @@ pub(super) struct Bits([u64; 4]);
 impl Bits {
     /// Every position.
     pub(super) const ALL: Self = Self([u64::MAX; 4]);
+
+    /// The positions of a term.
+    pub(super) fn of(offsets: &Offsets) -> Self {
+        let mut bits = Self::default();
+        for seq in offsets.positions(0) {
+            bits.insert(u8::try_from(seq).unwrap_or(u8::MAX));
+        }
+        bits
+    }
 
     pub(super) fn insert(&mut self, offset: u8) {
         if let Some(word) = self.0.get_mut(usize::from(offset / 64)) {

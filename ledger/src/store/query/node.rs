@@ -8,7 +8,7 @@ use super::bits::Bits;
 use super::{Order, Reads};
 use crate::store::error::LedgerError;
 use crate::store::families::{self, family};
-use crate::store::postings::{self, BLOCK, Offsets};
+use crate::store::postings::{self, Offsets};
 
 /// Direction of a query, its blocks, and what it read.
 #[derive(Debug)]
@@ -109,12 +109,15 @@ impl Node<'_> {
 
 /// The rows of one term.
 pub(super) struct Term<'a> {
-    rows: DBRawIterator<'a>,
+    /// None before there are any.
+    rows: Option<DBRawIterator<'a>>,
     /// Start of their keys.
     start: Vec<u8>,
     /// The row that was read last.
     present: Found,
     started: bool,
+    /// What there is of it in the block that grows, which is the last.
+    in_tail: Found,
 }
 
 impl std::fmt::Debug for Term<'_> {
@@ -124,24 +127,44 @@ impl std::fmt::Debug for Term<'_> {
 }
 
 impl<'a> Term<'a> {
-    /// Prepares to read the rows of a term between two blocks, both included.
-    pub(super) fn new(db: &'a DB, start: Vec<u8>, (first, last): (u64, u64)) -> Result<Self, LedgerError> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(postings::key(&start, first));
-        options.set_iterate_upper_bound(postings::key(&start, last.saturating_add(1)));
-        let rows = db.raw_iterator_cf_opt(family(db, families::POSTINGS)?, options);
-        Ok(Self { rows, start, present: None, started: false })
+    /// Prepares to read the rows of a term between two blocks, both included, and what there is of it in the block that
+    /// grows.
+    pub(super) fn new(
+        db: &'a DB,
+        start: Vec<u8>,
+        blocks: Option<(u64, u64)>,
+        in_tail: Option<(u64, Bits)>,
+    ) -> Result<Self, LedgerError> {
+        let mut rows = None;
+        if let Some((first, last)) = blocks.filter(|(first, last)| first <= last) {
+            let mut options = ReadOptions::default();
+            options.set_iterate_lower_bound(postings::key(&start, first));
+            options.set_iterate_upper_bound(postings::key(&start, last.saturating_add(1)));
+            rows = Some(db.raw_iterator_cf_opt(family(db, families::POSTINGS)?, options));
+        }
+        Ok(Self { rows, start, present: None, started: false, in_tail })
     }
 
     fn at(&mut self, from: u64, scan: &mut Scan) -> Result<Found, LedgerError> {
+        let in_tail = self.in_tail.filter(|(block, _)| !scan.before(*block, from));
+        match scan.order {
+            Order::Newest if in_tail.is_some() => Ok(in_tail),
+            Order::Newest => self.in_rows(from, scan),
+            Order::Oldest => Ok(self.in_rows(from, scan)?.or(in_tail)),
+        }
+    }
+
+    fn in_rows(&mut self, from: u64, scan: &mut Scan) -> Result<Found, LedgerError> {
         if !self.started {
             self.started = true;
             self.seek(from, scan)?;
         } else if self.is_behind(from, scan) {
             // The next row is most often the one; a seek costs several times as much.
-            match scan.order {
-                Order::Oldest => self.rows.next(),
-                Order::Newest => self.rows.prev(),
+            if let Some(rows) = &mut self.rows {
+                match scan.order {
+                    Order::Oldest => rows.next(),
+                    Order::Newest => rows.prev(),
+                }
             }
             self.read(scan)?;
             if self.is_behind(from, scan) {
@@ -157,16 +180,19 @@ impl<'a> Term<'a> {
 
     fn seek(&mut self, from: u64, scan: &mut Scan) -> Result<(), LedgerError> {
         let key = postings::key(&self.start, from);
-        match scan.order {
-            Order::Oldest => self.rows.seek(key),
-            Order::Newest => self.rows.seek_for_prev(key),
+        if let Some(rows) = &mut self.rows {
+            match scan.order {
+                Order::Oldest => rows.seek(key),
+                Order::Newest => rows.seek_for_prev(key),
+            }
         }
         self.read(scan)
     }
 
     fn read(&mut self, scan: &mut Scan) -> Result<(), LedgerError> {
-        let Some((key, row)) = self.rows.item() else {
-            self.rows.status()?;
+        let Some(rows) = &self.rows else { return Ok(()) };
+        let Some((key, row)) = rows.item() else {
+            rows.status()?;
             self.present = None;
             return Ok(());
         };
@@ -177,11 +203,7 @@ impl<'a> Term<'a> {
                 place: format!("row of `{}`", families::POSTINGS),
                 detail: "cannot be read; rebuild the indexes".to_owned(),
             })?;
-        let mut bits = Bits::default();
-        for seq in offsets.positions(block) {
-            bits.insert(u8::try_from(seq % BLOCK).unwrap_or(u8::MAX));
-        }
-        self.present = Some((block, bits));
+        self.present = Some((block, Bits::of(&offsets)));
         Ok(())
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::bits::Bits;
 use super::node::{Node, Scan, Term};
 use super::{Matches, Order, Query, Reads};
 use crate::store::error::LedgerError;
-use crate::store::postings::BLOCK;
+use crate::store::postings::{BLOCK, OpenBlock};
 use crate::store::terms::{self, Tag};
 use crate::store::{Index, Ledger};
 
@@ -53,7 +54,8 @@ pub(super) fn plan<'a>(
     let mut reads = Reads::default();
     let range = positions(ledger, query, order, after, &mut reads)?;
     let blocks = (range.start / BLOCK, range.end.saturating_sub(1) / BLOCK);
-    let mut planner = Planner { ledger, blocks, fields: Vec::new() };
+    let tail = ledger.inner.tail.at(&ledger.inner.db, ledger.head().size)?;
+    let mut planner = Planner { ledger, tail, blocks, fields: Vec::new() };
     if !range.is_empty() {
         planner.ids(&query.ids, &mut reads)?;
         planner.terms(query.traces.iter().map(|trace| Tag::Trace.key(&trace.0)))?;
@@ -131,6 +133,8 @@ fn positions(
 
 struct Planner<'a> {
     ledger: &'a Ledger,
+    /// The block that grows.
+    tail: Arc<OpenBlock>,
     blocks: (u64, u64),
     fields: Vec<Node<'a>>,
 }
@@ -169,7 +173,11 @@ impl<'a> Planner<'a> {
     }
 
     fn term(&self, start: Vec<u8>) -> Result<Node<'a>, LedgerError> {
-        Ok(Node::Term(Box::new(Term::new(&self.ledger.inner.db, start, self.blocks)?)))
+        let in_tail = self.tail.offsets(&start).map(|offsets| (self.tail.block(), Bits::of(offsets)));
+        let rows = (self.blocks.0, self.blocks.1.min(self.tail.block().saturating_sub(1)));
+        // Before the first block is complete there are no rows.
+        let rows = (self.tail.block() > 0).then_some(rows);
+        Ok(Node::Term(Box::new(Term::new(&self.ledger.inner.db, start, rows, in_tail)?)))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::disclosure::{self, Hidden};
 use crate::entry::EntryView;
 use crate::merkle::{self, Frontier};
 use crate::store::TILE_LEVELS;
-use crate::store::codec::{self, IdRow};
+use crate::store::codec::{self, Content, IdRow};
 use crate::store::error::LedgerError;
 use crate::store::families::{self, Families, family};
 use crate::store::postings::OpenBlock;
@@ -42,7 +42,7 @@ struct Statement {
     /// Keyed digest of the id.
     id: Option<[u8; 16]>,
     /// Keyed digest of the content; `None` when a value of it is gone, because then nobody can say what it was.
-    content: Option<[u8; 16]>,
+    content: Option<Content>,
     terms: Terms,
 }
 
@@ -93,11 +93,6 @@ impl<'a> Derivation<'a> {
                 progress(seq);
             }
         }
-        let Self { batch, families, rows, open, .. } = self;
-        open.flush(|key, row| {
-            count(rows, families::POSTINGS);
-            batch.put_cf(families.postings, key, row);
-        });
         self.write()?;
         progress(size);
         Ok(())
