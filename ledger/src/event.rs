@@ -149,10 +149,14 @@ pub struct Source {
     /// carried as strings because canonical JSON cannot carry them exactly.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restated: Vec<String>,
+    /// Id of the event that an earlier mapper read out of the same bytes, whose place this one takes. The receiver
+    /// writes it; nothing is edited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersedes: Option<String>,
 }
 
 /// A relation from this event's action to another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// The other action.
@@ -162,7 +166,7 @@ pub struct Link {
 }
 
 /// Names another action by whatever the source knows of it; at least one member is present.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// Event id.
@@ -314,7 +318,7 @@ impl ActionKind {
 }
 
 /// One instruction or data source that influenced an action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// `user_prompt`, `system_prompt`, `skill`, `memory`, `retrieval`, `tool_result`, `agent_message` or the source's own word.

@@ -9,6 +9,7 @@
 //!   uses without any database.
 //! - [`ingest`]: pure mappers from wire formats to events.
 //! - [`action`]: the fold from events to actions.
+//! - [`pricing`]: what model calls cost by a dated table, kept in the ledger like a policy.
 //!
 //! # What it is not
 //! It knows nothing of HTTP, policy engines or HTML; it reads no clock and no randomness except those passed in.
@@ -19,6 +20,7 @@
 //! - Everything but the entries, the disclosures and the raw bodies can be rebuilt from the entries.
 
 pub mod action;
+pub mod activation;
 pub mod anchor;
 pub mod authority;
 pub mod canon;
@@ -33,6 +35,7 @@ pub mod ingest;
 pub mod key;
 pub mod merkle;
 pub mod note;
+pub mod pricing;
 pub mod record;
 pub mod signer;
 mod store;

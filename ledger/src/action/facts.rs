@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::statements::Statements;
+
 use crate::event::{Agent, Event};
 use crate::id::{SpanId, TraceId};
 use crate::record::Record;
@@ -17,12 +19,19 @@ pub(super) struct Fact<'a> {
     pub(super) above: Option<usize>,
     /// Position in the event's trace among all traces.
     trace: Option<usize>,
+    /// Tells statements apart that have one id and say different things, by what they say.
+    pub(super) rank: u32,
 }
 
 impl Fact<'_> {
     /// Returns the stated start, else the receiver's clock.
     pub(super) fn at_ns(&self) -> u64 {
         self.event.start_ns.unwrap_or(self.record.ts_ns)
+    }
+
+    /// Orders facts by what they say, whatever came first.
+    pub(super) fn order(&self) -> (u64, &str, u32) {
+        (self.at_ns(), &self.event.id, self.rank)
     }
 
     /// Returns the call id, unless it is a JSON-RPC counter, which says nothing outside its connection.
@@ -87,9 +96,11 @@ pub(super) struct Who<'a> {
 /// nothing below depends on arrival.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
-    pub(super) list: Vec<Fact<'a>>,
-    pub(super) spans: Vec<Span>,
+    list: Vec<Fact<'a>>,
+    spans: Vec<Span>,
     pub(super) who: Vec<Who<'a>>,
+    /// What was said more than once, and what was said again by a later mapper.
+    pub(super) statements: Statements,
     span_ids: Vec<(TraceId, SpanId)>,
     traces: usize,
     /// Spans, parents first.
@@ -98,14 +109,13 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     pub(super) fn read(records: &'a [Record]) -> Self {
-        let events: Vec<(&Record, &Event)> =
-            records.iter().filter_map(|record| Some((record, record.event.as_deref()?))).collect();
-        let mut trace_ids: Vec<TraceId> = events.iter().filter_map(|(_, event)| event.trace_id).collect();
+        let (events, statements) = Statements::sort_out(records);
+        let mut trace_ids: Vec<TraceId> = events.iter().filter_map(|(_, event, _)| event.trace_id).collect();
         trace_ids.sort_unstable();
         trace_ids.dedup();
         let mut span_ids: Vec<(TraceId, SpanId)> = events
             .iter()
-            .filter_map(|(_, event)| event.trace_id.map(|trace| (trace, event)))
+            .filter_map(|(_, event, _)| event.trace_id.map(|trace| (trace, event)))
             .flat_map(|(trace, event)| {
                 [event.span_id, event.parent_span_id].into_iter().flatten().map(move |s| (trace, s))
             })
@@ -125,12 +135,14 @@ impl<'a> Facts<'a> {
                 .collect(),
             list: Vec::with_capacity(events.len()),
             who: Vec::new(),
+            statements,
             span_ids,
             traces: trace_ids.len(),
             order: Vec::new(),
         };
-        for (record, event) in events {
-            facts.place(record, event, event.trace_id.and_then(|trace| trace_ids.binary_search(&trace).ok()));
+        for (record, event, rank) in events {
+            let trace = event.trace_id.and_then(|trace| trace_ids.binary_search(&trace).ok());
+            facts.place(record, event, rank, trace);
         }
         for fact in &mut facts.list {
             if let Some(span) = fact.span.and_then(|span| facts.spans.get(span)) {
@@ -147,6 +159,33 @@ impl<'a> Facts<'a> {
         facts
     }
 
+    /// Returns a fact. Every look at one goes through here or [`Facts::all`], so that tests can count them.
+    pub(super) fn get(&self, fact: usize) -> Option<&Fact<'a>> {
+        work::looked();
+        self.list.get(fact)
+    }
+
+    /// Returns every fact with its number.
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, &Fact<'a>)> {
+        self.list.iter().enumerate().inspect(|_| work::looked())
+    }
+
+    /// Returns how many facts there are.
+    pub(super) const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Returns a span.
+    pub(super) fn span(&self, span: usize) -> Option<&Span> {
+        work::looked();
+        self.spans.get(span)
+    }
+
+    /// Returns every span.
+    pub(super) fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
     /// Finds a span by its ids.
     pub(super) fn find_span(&self, trace: TraceId, span: SpanId) -> Option<usize> {
         self.span_ids.binary_search(&(trace, span)).ok()
@@ -158,7 +197,7 @@ impl<'a> Facts<'a> {
         of(fact.span).or_else(|| of(fact.above).map(|depth| depth + 1)).unwrap_or_default()
     }
 
-    fn place(&mut self, record: &'a Record, event: &'a Event, trace: Option<usize>) {
+    fn place(&mut self, record: &'a Record, event: &'a Event, rank: u32, trace: Option<usize>) {
         let index = self.list.len();
         let find = |span: Option<SpanId>| event.trace_id.zip(span).and_then(|(t, s)| self.find_span(t, s));
         let (own, parent) = (find(event.span_id), find(event.parent_span_id));
@@ -171,7 +210,7 @@ impl<'a> Facts<'a> {
                 (known, new) => known.or(new),
             };
         }
-        self.list.push(Fact { record, event, span, above, trace });
+        self.list.push(Fact { record, event, span, above, trace, rank });
     }
 
     /// Makes the parents a forest (a hostile source can name a cycle), and sets depths and the order.
@@ -343,5 +382,26 @@ impl<'a, T: PartialEq + ?Sized> Slot<'a, T> {
             Slot::One(known) if *known == value => Slot::One(value),
             Slot::One(_) | Slot::Many => Slot::Many,
         };
+    }
+}
+
+/// How often the fold looked at a fact or span, which is what it costs. Only tests ask.
+pub(super) mod work {
+    #[cfg(test)]
+    thread_local! {
+        static LOOKS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
+    pub(super) fn looked() {
+        #[cfg(test)]
+        LOOKS.with(|looks| looks.set(looks.get() + 1));
+    }
+
+    /// Returns the looks of a piece of work on this thread.
+    #[cfg(test)]
+    pub(in crate::action) fn of<T>(work: impl FnOnce() -> T) -> (T, u64) {
+        let before = LOOKS.with(std::cell::Cell::get);
+        let done = work();
+        (done, LOOKS.with(std::cell::Cell::get) - before)
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{Fact, Facts};
-use crate::event::{ActionKind, AuthorityKind, Effect, Event, Rel, Status, Target};
+use super::reports::Reports;
+use super::target::TargetIndex;
+use crate::event::{ActionKind, AuthorityKind, Effect, Event, Rel, Status};
 use crate::id::TraceId;
 
 /// How many spans of kind `other` a wrapper may have between itself and the call that it wraps.
@@ -22,19 +24,19 @@ pub(super) struct Groups {
     pub(super) borrowed: BTreeSet<(usize, usize)>,
 }
 
-pub(super) fn join(facts: &Facts<'_>) -> Groups {
-    let mut sets = Sets::new(facts.list.len());
+pub(super) fn join(facts: &Facts<'_>, reports: &[Reports<'_>], targets: &TargetIndex<'_, '_>) -> Groups {
+    let mut sets = Sets::new(facts.len());
     same_statement(facts, &mut sets);
-    same_span(facts, &mut sets);
+    same_span(facts, reports, &mut sets);
     same_call(facts, &mut sets);
     same_call_nested(facts, &mut sets);
     same_call_in_session(facts, &mut sets);
-    nested(facts, &mut sets);
-    let (answers, borrowed) = answered(facts, &mut sets);
+    nested(facts, reports, &mut sets);
+    let (answers, borrowed) = answered(facts, targets, &mut sets);
 
     let mut number: BTreeMap<usize, usize> = BTreeMap::new();
     let mut groups = Groups { members: Vec::new(), of: Vec::new(), answers, borrowed: BTreeSet::new() };
-    for fact in 0..facts.list.len() {
+    for fact in 0..facts.len() {
         let group = *number.entry(sets.find(fact)).or_insert(groups.members.len());
         if group == groups.members.len() {
             groups.members.push(Vec::new());
@@ -51,56 +53,35 @@ pub(super) fn join(facts: &Facts<'_>) -> Groups {
 
 fn same_statement(facts: &Facts<'_>, sets: &mut Sets) {
     let mut first = BTreeMap::new();
-    for (index, Fact { event, .. }) in facts.list.iter().enumerate() {
+    for (index, Fact { event, .. }) in facts.all() {
         let key = (&event.id, event.trace_id, event.span_id, event.action.kind, &event.action.name);
         sets.union(*first.entry(key).or_insert(index), index);
     }
 }
 
 /// Rule 2. `span.facts` holds reports of the span; log records come second.
-fn same_span(facts: &Facts<'_>, sets: &mut Sets) {
-    for span in &facts.spans {
-        let mut things: BTreeMap<(ActionKind, &str), Vec<usize>> = BTreeMap::new();
-        for index in &span.facts {
-            if let Some(fact) = facts.list.get(*index) {
+fn same_span(facts: &Facts<'_>, reports: &[Reports<'_>], sets: &mut Sets) {
+    for (span, reports) in facts.spans().iter().zip(reports) {
+        let mut first = BTreeMap::new();
+        for index in span.facts.iter().copied() {
+            let Some(fact) = facts.get(index) else { continue };
+            if reports.like(fact).is_some_and(|thing| thing.calls.len() <= 1) {
                 let action = &fact.event.action;
-                things.entry((action.kind, action.name.as_str())).or_default().push(*index);
-            }
-        }
-        for members in things.values() {
-            let calls: BTreeSet<&str> =
-                members.iter().filter_map(|index| facts.list.get(*index)?.call_id()).collect();
-            if calls.len() <= 1 {
-                sets.union_all(members);
+                sets.union(*first.entry((action.kind, action.name.as_str())).or_insert(index), index);
             }
         }
     }
-    for (index, fact) in facts.list.iter().enumerate().filter(|(_, fact)| fact.span.is_none()) {
-        let Some(span) = fact.above.filter(|_| fact.event.span_id.is_some()).and_then(|s| facts.spans.get(s))
-        else {
-            continue;
-        };
+    for (index, fact) in facts.all().filter(|(_, fact)| fact.span.is_none() && fact.event.span_id.is_some()) {
+        let Some(thing) = fact.above.and_then(|span| reports.get(span)?.like(fact)) else { continue };
         // The report of the same call, else one that names no call; of several the earliest by what they say.
-        let reports = span.facts.iter().filter_map(|owner| Some((owner, facts.list.get(*owner)?)));
-        let same = reports.filter(|(_, owner)| {
-            owner.same_thing(fact)
-                && (fact.call_id().is_none()
-                    || owner.call_id().is_none()
-                    || fact.call_id() == owner.call_id())
-        });
-        let owner = same
-            .min_by_key(|(_, owner)| (owner.call_id() != fact.call_id(), owner.at_ns(), &owner.event.id))
-            .map(|(owner, _)| owner);
-        // A log record that names no call and finds two calls in its span belongs to neither.
-        let calls: BTreeSet<&str> = span
-            .facts
-            .iter()
-            .filter_map(|owner| facts.list.get(*owner))
-            .filter(|owner| owner.same_thing(fact))
-            .filter_map(Fact::call_id)
-            .collect();
-        if let Some(owner) = owner.filter(|_| fact.call_id().is_some() || calls.len() <= 1) {
-            sets.union(*owner, index);
+        let owner = match fact.call_id() {
+            Some(call) => thing.calls.get(call).copied().or(thing.uncalled),
+            // A log record that names no call and finds two calls in its span belongs to neither.
+            None if thing.calls.len() <= 1 => thing.uncalled.or(thing.earliest),
+            None => None,
+        };
+        if let Some(owner) = owner {
+            sets.union(owner, index);
         }
     }
 }
@@ -110,7 +91,7 @@ fn same_span(facts: &Facts<'_>, sets: &mut Sets) {
 fn same_call(facts: &Facts<'_>, sets: &mut Sets) {
     type Things<'a> = BTreeMap<(ActionKind, &'a str), Vec<usize>>;
     let mut calls: BTreeMap<(TraceId, &str), Things<'_>> = BTreeMap::new();
-    for (index, fact) in facts.list.iter().enumerate() {
+    for (index, fact) in facts.all() {
         if let (Some(trace), Some(call)) = (fact.event.trace_id, fact.call_id()) {
             let thing = (fact.event.action.kind, fact.event.action.name.as_str());
             calls.entry((trace, call)).or_default().entry(thing).or_default().push(index);
@@ -123,9 +104,9 @@ fn same_call(facts: &Facts<'_>, sets: &mut Sets) {
         let is_other = |thing: &(ActionKind, &str)| thing.0 == ActionKind::Other;
         let mut known = things.iter().filter(|(thing, _)| !is_other(thing));
         if let (Some((_, members)), None) = (known.next(), known.next()) {
-            for others in things.iter().filter(|(thing, _)| is_other(thing)).map(|(_, others)| others) {
-                sets.union_all(members.iter().chain(others));
-            }
+            // Each list is joined in itself by now.
+            let firsts = things.iter().filter(|(thing, _)| is_other(thing)).filter_map(|(_, l)| l.first());
+            sets.union_all(members.first().into_iter().chain(firsts));
         }
     }
 }
@@ -136,16 +117,16 @@ fn same_call_nested(facts: &Facts<'_>, sets: &mut Sets) {
     let is_tool = |fact: &Fact<'_>| fact.event.action.kind == ActionKind::Tool;
     // One report stands for all of a call in a span: a hostile source can put any number into one.
     let mut calls: BTreeMap<(usize, &str), usize> = BTreeMap::new();
-    for (index, fact) in facts.list.iter().enumerate().filter(|(_, fact)| is_tool(fact)) {
+    for (index, fact) in facts.all().filter(|(_, fact)| is_tool(fact)) {
         if let Some((span, call)) = fact.span.zip(fact.call_id()) {
             sets.union(*calls.entry((span, call)).or_insert(index), index);
         }
     }
-    for (index, fact) in facts.list.iter().enumerate().filter(|(_, fact)| is_tool(fact)) {
+    for (index, fact) in facts.all().filter(|(_, fact)| is_tool(fact)) {
         let Some(call) = fact.call_id() else { continue };
         let mut at = fact.span.or(fact.above);
         for _ in 0..WRAPPER_HOPS_MAX {
-            let Some((number, span)) = at.and_then(|span| Some((span, facts.spans.get(span)?))) else {
+            let Some((number, span)) = at.and_then(|span| Some((span, facts.span(span)?))) else {
                 break;
             };
             if let Some(other) = calls.get(&(number, call)) {
@@ -170,7 +151,7 @@ struct Run {
 fn same_call_in_session(facts: &Facts<'_>, sets: &mut Sets) {
     type Key<'k> = (&'k str, &'k str, ActionKind, &'k str);
     let mut calls: BTreeMap<Key<'_>, BTreeMap<Option<TraceId>, Vec<usize>>> = BTreeMap::new();
-    for (index, (fact, who)) in facts.list.iter().zip(&facts.who).enumerate() {
+    for ((index, fact), who) in facts.all().zip(&facts.who) {
         if let (Some(session), Some(call)) = (who.session, fact.call_id()) {
             let action = &fact.event.action;
             let key = (session.value, call, action.kind, action.name.as_str());
@@ -200,8 +181,9 @@ fn same_call_in_session(facts: &Facts<'_>, sets: &mut Sets) {
             None => sets.union_all(untraced),
             Some(first) => {
                 for index in untraced {
-                    let at = facts.list.get(*index).map(Fact::at_ns).unwrap_or_default();
-                    let head = heads.iter().rev().find(|(start, _)| *start <= at).unwrap_or(first);
+                    let at = facts.get(*index).map(Fact::at_ns).unwrap_or_default();
+                    let started = heads.partition_point(|(start, _)| *start <= at);
+                    let head = started.checked_sub(1).and_then(|last| heads.get(last)).unwrap_or(first);
                     sets.union(head.1, *index);
                 }
             }
@@ -210,7 +192,7 @@ fn same_call_in_session(facts: &Facts<'_>, sets: &mut Sets) {
 }
 
 fn run(facts: &Facts<'_>, members: &[usize], traced: bool) -> Option<Run> {
-    let of = || members.iter().filter_map(|index| facts.list.get(*index));
+    let of = || members.iter().filter_map(|index| facts.get(*index));
     let asked = of().any(|fact| effect(fact.event) == Some(Effect::RequireApproval));
     let status =
         |wanted: Status| of().any(|fact| fact.event.outcome.as_ref().is_some_and(|o| o.status == wanted));
@@ -222,7 +204,7 @@ fn run(facts: &Facts<'_>, members: &[usize], traced: bool) -> Option<Run> {
     });
     Some(Run {
         start_ns: of().map(Fact::at_ns).min()?,
-        first_id: of().map(|fact| fact.event.id.clone()).min()?,
+        first_id: of().map(|fact| fact.event.id.as_str()).min()?.to_owned(),
         member: *members.first()?,
         traced,
         paused: asked || status(Status::Pending),
@@ -235,21 +217,15 @@ fn run(facts: &Facts<'_>, members: &[usize], traced: bool) -> Option<Run> {
 }
 
 /// Rules 4 and 5.
-fn nested(facts: &Facts<'_>, sets: &mut Sets) {
+fn nested(facts: &Facts<'_>, reports: &[Reports<'_>], sets: &mut Sets) {
     let mut wrapped: BTreeMap<usize, BTreeMap<usize, (usize, usize)>> = BTreeMap::new();
-    for (index, fact) in facts.list.iter().enumerate().filter(|(_, fact)| fact.span.is_some()) {
-        let parents = fact.above.and_then(|span| facts.spans.get(span)).map_or(&[][..], |span| &span.facts);
-        let parents = parents.iter().filter_map(|parent| Some((parent, facts.list.get(*parent)?)));
-        let client = parents
-            .filter(|(_, parent)| {
-                parent.same_thing(fact)
-                    && fact.mcp_method().is_some()
-                    && parent.mcp_method() == fact.mcp_method()
-            })
-            .min_by_key(|(_, parent)| (parent.at_ns(), &parent.event.id));
-        if let Some((client, _)) = client {
-            sets.union(*client, index);
-        } else if let Some(wrapper) = wrapper_of(facts, fact) {
+    for (index, fact) in facts.all().filter(|(_, fact)| fact.span.is_some()) {
+        let method = fact.mcp_method();
+        let client =
+            method.and_then(|method| reports.get(fact.above?)?.like(fact)?.methods.get(method).copied());
+        if let Some(client) = client {
+            sets.union(client, index);
+        } else if let Some(wrapper) = wrapper_of(facts, reports, fact) {
             wrapped.entry(wrapper).or_default().insert(index, (wrapper, index));
         }
     }
@@ -267,43 +243,46 @@ fn nested(facts: &Facts<'_>, sets: &mut Sets) {
 }
 
 /// Finds the nearest ancestor that reports a call of the same tool, with nothing but `other` in between.
-fn wrapper_of(facts: &Facts<'_>, fact: &Fact<'_>) -> Option<usize> {
+fn wrapper_of(facts: &Facts<'_>, reports: &[Reports<'_>], fact: &Fact<'_>) -> Option<usize> {
     if fact.event.action.kind != ActionKind::Tool {
         return None;
     }
     let mut above = fact.above;
     for _ in 0..WRAPPER_HOPS_MAX {
-        let span = facts.spans.get(above?)?;
-        let here = || span.facts.iter().filter_map(|index| Some((*index, facts.list.get(*index)?)));
-        let reports: Vec<_> = here().filter(|(_, wrapper)| wrapper.same_thing(fact)).collect();
-        if !reports.is_empty() {
+        let here = reports.get(above?)?;
+        if let Some(wrapper) = here.like(fact) {
             // Every report of the wrapper counts, whichever came first: another call is not a wrapper of this one.
-            let calls = reports.iter().filter_map(|(_, wrapper)| wrapper.call_id());
-            let calls: BTreeSet<&str> = calls.chain(fact.call_id()).collect();
-            let earliest = reports.iter().min_by_key(|(_, wrapper)| (wrapper.at_ns(), &wrapper.event.id));
-            return earliest.filter(|_| calls.len() <= 1).map(|(index, _)| *index);
+            let one_call = match (wrapper.calls.len(), fact.call_id()) {
+                (0, _) | (1, None) => true,
+                (1, Some(call)) => wrapper.calls.contains_key(call),
+                _ => false,
+            };
+            return wrapper.earliest.filter(|_| one_call);
         }
         // A span that nobody reported may be anything.
-        if span.facts.is_empty() || here().any(|(_, other)| other.event.action.kind != ActionKind::Other) {
+        if here.earliest.is_none() || here.known {
             return None;
         }
-        above = span.parent;
+        above = facts.span(above?)?.parent;
     }
     None
 }
 
 /// Rule 6. Returns the folded answers, and (asking fact, answering fact) for answers that stay their own actions.
-fn answered(facts: &Facts<'_>, sets: &mut Sets) -> (BTreeSet<usize>, Vec<(usize, usize)>) {
-    let index = TargetIndex::new(facts);
+fn answered(
+    facts: &Facts<'_>,
+    targets: &TargetIndex<'_, '_>,
+    sets: &mut Sets,
+) -> (BTreeSet<usize>, Vec<(usize, usize)>) {
     let mut pairs = Vec::new();
-    for (answer, fact) in facts.list.iter().enumerate() {
+    for (answer, fact) in facts.all() {
         let Some(decision) = &fact.event.decision else { continue };
         let mut linked = fact.event.links.iter().filter(|link| link.rel == Rel::Approves);
-        let by_link = linked.find_map(|link| index.find(facts, answer, &link.to));
+        let by_link = linked.find_map(|link| targets.find(answer, &link.to));
         let asks = decision.effect == Effect::RequireApproval;
         let by_id = || {
             let approval = decision.approval_id.as_deref().filter(|_| !asks)?;
-            index.approval(facts, answer, approval)
+            targets.approval(answer, approval)
         };
         if let Some(asked) = by_link.or_else(by_id) {
             pairs.push((asked, answer));
@@ -313,17 +292,19 @@ fn answered(facts: &Facts<'_>, sets: &mut Sets) -> (BTreeSet<usize>, Vec<(usize,
         pairs.into_iter().filter(|(asked, answer)| sets.find(*asked) != sets.find(*answer)).collect();
     // An answer is folded in unless its action is more than an answer.
     let mut more: BTreeSet<usize> = BTreeSet::new();
-    let mut answering: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    let mut answering: BTreeMap<usize, BTreeSet<(ActionKind, &str)>> = BTreeMap::new();
     for (asked, answer) in &pairs {
-        answering.entry(sets.find(*answer)).or_default().insert(*asked);
+        let asked = facts.get(*asked).map(|asked| &asked.event.action);
+        let things = answering.entry(sets.find(*answer)).or_default();
+        things.extend(asked.map(|action| (action.kind, action.name.as_str())));
     }
-    for (fact_index, fact) in facts.list.iter().enumerate() {
+    for (fact_index, fact) in facts.all() {
         let root = sets.find(fact_index);
         let Some(asked) = answering.get(&root) else { continue };
         let plain =
             matches!(fact.event.action.kind, ActionKind::Message | ActionKind::Guard | ActionKind::Other);
-        let of_all =
-            || asked.iter().filter_map(|asked| facts.list.get(*asked)).all(|asked| fact.same_thing(asked));
+        let thing = (fact.event.action.kind, fact.event.action.name.as_str());
+        let of_all = || asked.len() == 1 && asked.contains(&thing);
         if fact.event.usage.is_some() || !(plain || of_all()) {
             more.insert(root);
         }
@@ -339,7 +320,7 @@ fn answered(facts: &Facts<'_>, sets: &mut Sets) -> (BTreeSet<usize>, Vec<(usize,
     }
     let mut answers = BTreeSet::new();
     for (asked, answer) in folded {
-        let same = facts.list.get(asked).zip(facts.list.get(answer)).is_some_and(|(a, b)| a.same_thing(b));
+        let same = facts.get(asked).zip(facts.get(answer)).is_some_and(|(a, b)| a.same_thing(b));
         if !same {
             answers.insert(answer);
         }
@@ -351,105 +332,6 @@ fn answered(facts: &Facts<'_>, sets: &mut Sets) -> (BTreeSet<usize>, Vec<(usize,
 /// The lattice effect that an event states.
 fn effect(event: &Event) -> Option<Effect> {
     event.decision.as_ref().map(|decision| decision.effect)
-}
-
-/// Finds the fact that a link names.
-#[derive(Debug)]
-pub(super) struct TargetIndex<'a> {
-    by_id: BTreeMap<&'a str, Vec<usize>>,
-    by_call: BTreeMap<&'a str, Vec<usize>>,
-    asked: BTreeMap<&'a str, Vec<usize>>,
-}
-
-impl<'a> TargetIndex<'a> {
-    pub(super) fn new(facts: &Facts<'a>) -> Self {
-        let mut index = Self { by_id: BTreeMap::new(), by_call: BTreeMap::new(), asked: BTreeMap::new() };
-        for (position, fact) in facts.list.iter().enumerate() {
-            let event: &'a Event = fact.event;
-            index.by_id.entry(&event.id).or_default().push(position);
-            if let Some(call) = event.action.call_id.as_deref() {
-                index.by_call.entry(call).or_default().push(position);
-            }
-            if let Some(decision) = event.decision.as_ref().filter(|d| d.effect == Effect::RequireApproval)
-                && let Some(approval) = decision.approval_id.as_deref()
-            {
-                index.asked.entry(approval).or_default().push(position);
-            }
-        }
-        index
-    }
-
-    /// Resolves a target, most exact member first.
-    pub(super) fn find(&self, facts: &Facts<'_>, from: usize, target: &Target) -> Option<usize> {
-        let fact = facts.list.get(from)?;
-        let none: &[usize] = &[];
-        let get = |map: &BTreeMap<&str, Vec<usize>>, key: Option<&str>| -> Vec<usize> {
-            key.and_then(|key| map.get(key)).map_or(none, Vec::as_slice).to_vec()
-        };
-        if let Some(found) = nearest(facts, from, &get(&self.by_id, target.event.as_deref())) {
-            return Some(found);
-        }
-        let trace = target.trace_id.or(fact.event.trace_id);
-        if let Some(span) = trace.zip(target.span_id).and_then(|(trace, span)| facts.find_span(trace, span)) {
-            let here = facts.spans.get(span)?.facts.iter().copied();
-            if let Some(found) =
-                here.min_by_key(|index| facts.list.get(*index).map(|f| (f.at_ns(), &f.event.id)))
-            {
-                return Some(found);
-            }
-        }
-        if let Some(call) = target.call_id.as_deref() {
-            // A call id holds inside its trace or session only.
-            let calls: Vec<usize> = get(&self.by_call, Some(call))
-                .into_iter()
-                .filter(|index| {
-                    facts.list.get(*index).is_some_and(|f| f.event.trace_id == trace && trace.is_some())
-                        || same_session(facts, from, *index)
-                })
-                .collect();
-            if let Some(found) = nearest(facts, from, &calls) {
-                return Some(found);
-            }
-        }
-        self.approval(facts, from, target.approval_id.as_deref()?)
-    }
-
-    /// Finds who asked for an approval.
-    fn approval(&self, facts: &Facts<'_>, from: usize, approval: &str) -> Option<usize> {
-        nearest(facts, from, self.asked.get(approval)?)
-    }
-}
-
-fn same_session(facts: &Facts<'_>, a: usize, b: usize) -> bool {
-    let session =
-        |index: usize| facts.who.get(index).and_then(|who| who.session).map(|session| session.value);
-    session(a).is_some() && session(a) == session(b)
-}
-
-/// Chooses among facts with the same name for themselves: in the same trace, else in the same session, else the
-/// only one there is. The latest that started no later than the asking fact, else the first.
-fn nearest(facts: &Facts<'_>, from: usize, found: &[usize]) -> Option<usize> {
-    let fact = facts.list.get(from)?;
-    let found: Vec<usize> = found.iter().copied().filter(|index| *index != from).collect();
-    let pick = |near: Vec<usize>| {
-        let key = |index: &usize| facts.list.get(*index).map(|f| (f.at_ns(), f.event.id.clone()));
-        let before = near
-            .iter()
-            .copied()
-            .filter(|index| facts.list.get(*index).is_some_and(|f| f.at_ns() <= fact.at_ns()));
-        before.max_by_key(key).or_else(|| near.iter().copied().min_by_key(key))
-    };
-    let in_trace = |index: &usize| {
-        fact.event.trace_id.is_some()
-            && facts.list.get(*index).is_some_and(|f| f.event.trace_id == fact.event.trace_id)
-    };
-    pick(found.iter().copied().filter(in_trace).collect())
-        .or_else(|| pick(found.iter().copied().filter(|index| same_session(facts, from, *index)).collect()))
-        .or_else(|| {
-            let traces: BTreeSet<_> =
-                found.iter().filter_map(|index| facts.list.get(*index)).map(|f| f.event.trace_id).collect();
-            (traces.len() == 1).then(|| pick(found)).flatten()
-        })
 }
 
 /// Disjoint sets with path halving. The smaller index is the root.

@@ -4,16 +4,37 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{Fact, Facts, Known};
-use super::join::{Groups, TargetIndex};
-use super::{Action, Finding, Relation, Ruling, State, Stated};
+use super::join::Groups;
+use super::target::TargetIndex;
+use super::{Action, Conflict, Finding, Relation, Ruling, State, Stated};
 use crate::event::{ActionKind, AuthorityKind, Effect, Link, Provenance, Rel, Status, Usage};
+use crate::id::TraceId;
 
-pub(super) fn merge(facts: &Facts<'_>, groups: &Groups, settled_before_ns: u64) -> Vec<Action> {
+/// Positions that a conflict names; more are counted only.
+const CONFLICT_SEQS_MAX: usize = 16;
+
+pub(super) fn merge(
+    facts: &Facts<'_>,
+    groups: &Groups,
+    targets: &TargetIndex<'_, '_>,
+    settled_before_ns: u64,
+) -> Vec<Action> {
+    let whole = Whole {
+        facts,
+        groups,
+        targets,
+        owners: owners(facts, groups),
+        silent: silences(facts),
+        settled_before_ns,
+    };
     let keys: Vec<u64> = groups
         .members
         .iter()
         .map(|members| {
-            members.iter().filter_map(|i| facts.list.get(*i)).map(|f| f.record.seq).min().unwrap_or_default()
+            let seqs = members.iter().filter_map(|index| Some(facts.get(*index)?.record.seq));
+            // What took the place of an earlier reading keeps its key, so that links to it stay.
+            let first = seqs.flat_map(|seq| superseded(facts, seq).iter().copied().chain([seq])).min();
+            first.unwrap_or_default()
         })
         .collect();
     let mut borrowed: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -21,15 +42,13 @@ pub(super) fn merge(facts: &Facts<'_>, groups: &Groups, settled_before_ns: u64) 
         borrowed.entry(*group).or_default().push(*fact);
     }
     let none = Vec::new();
-    let index = TargetIndex::new(facts);
     let mut actions: Vec<Action> = groups
         .members
         .iter()
         .enumerate()
         .filter_map(|(group, members)| {
             let borrowed = borrowed.get(&group).unwrap_or(&none);
-            let members = Members::order(facts, groups, members);
-            members.action(group, &keys, borrowed, &index, settled_before_ns)
+            Members::order(&whole, members).action(group, &keys, borrowed)
         })
         .collect();
     actions.sort_by_key(|action| action.key);
@@ -50,45 +69,77 @@ fn compensate(actions: &mut [Action]) {
     }
 }
 
-/// The facts of one group, in an order that does not depend on arrival.
-struct Members<'f, 'a> {
+/// Returns the positions whose place an event takes.
+fn superseded<'f>(facts: &'f Facts<'_>, seq: u64) -> &'f [u64] {
+    facts.statements.superseded.get(&seq).map_or(&[], Vec::as_slice)
+}
+
+/// The group of the earliest report of each span, and of the earliest report of another group, for whoever is in
+/// the first.
+fn owners(facts: &Facts<'_>, groups: &Groups) -> Vec<[Option<usize>; 2]> {
+    let of_span = |reports: &[usize]| {
+        let first = |among: &dyn Fn(usize) -> bool| {
+            let of_group =
+                reports.iter().filter_map(|index| Some((*groups.of.get(*index)?, facts.get(*index)?)));
+            let first = of_group.filter(|(group, _)| among(*group)).min_by_key(|(_, fact)| fact.order());
+            first.map(|(group, _)| group)
+        };
+        let earliest = first(&|_| true);
+        [earliest, earliest.and_then(|earliest| first(&|group| group != earliest))]
+    };
+    facts.spans().iter().map(|span| of_span(&span.facts)).collect()
+}
+
+/// When each trace last said anything.
+fn silences(facts: &Facts<'_>) -> BTreeMap<TraceId, u64> {
+    let mut last = BTreeMap::new();
+    for (_, fact) in facts.all() {
+        if let Some(trace) = fact.event.trace_id {
+            let at = last.entry(trace).or_insert(0);
+            *at = fact.record.ts_ns.max(*at);
+        }
+    }
+    last
+}
+
+/// What every action is made from.
+struct Whole<'f, 'a> {
     facts: &'f Facts<'a>,
     groups: &'f Groups,
+    targets: &'f TargetIndex<'f, 'a>,
+    owners: Vec<[Option<usize>; 2]>,
+    silent: BTreeMap<TraceId, u64>,
+    settled_before_ns: u64,
+}
+
+/// The facts of one group, in an order that does not depend on arrival.
+struct Members<'w, 'f, 'a> {
+    whole: &'w Whole<'f, 'a>,
     /// (fact index, fact): innermost span first, then time, then id.
     inner: Vec<(usize, &'f Fact<'a>)>,
     /// Those that report the action itself, without answers to its approval.
     own: Vec<(usize, &'f Fact<'a>)>,
 }
 
-impl<'f, 'a> Members<'f, 'a> {
-    fn order(facts: &'f Facts<'a>, groups: &'f Groups, members: &[usize]) -> Self {
+impl<'w, 'f, 'a> Members<'w, 'f, 'a> {
+    fn order(whole: &'w Whole<'f, 'a>, members: &[usize]) -> Self {
+        let facts = whole.facts;
         let mut inner: Vec<(usize, &Fact<'a>)> =
-            members.iter().filter_map(|index| Some((*index, facts.list.get(*index)?))).collect();
-        inner.sort_by_cached_key(|(_, fact)| {
-            (
-                Reverse(facts.depth(fact)),
-                fact.at_ns(),
-                fact.event.id.clone(),
-                fact.event.trace_id,
-                fact.event.span_id,
-            )
+            members.iter().filter_map(|index| Some((*index, facts.get(*index)?))).collect();
+        inner.sort_by(|(_, a), (_, b)| {
+            let order = |fact: &'f Fact<'a>| (Reverse(facts.depth(fact)), fact.order());
+            let place = |fact: &Fact<'_>| (fact.event.trace_id, fact.event.span_id);
+            (order(a), place(a)).cmp(&(order(b), place(b)))
         });
         let mut own: Vec<_> =
-            inner.iter().copied().filter(|(index, _)| !groups.answers.contains(index)).collect();
+            inner.iter().copied().filter(|(index, _)| !whole.groups.answers.contains(index)).collect();
         if own.is_empty() {
             own.clone_from(&inner);
         }
-        Self { facts, groups, inner, own }
+        Self { whole, inner, own }
     }
 
-    fn action(
-        &self,
-        group: usize,
-        keys: &[u64],
-        borrowed: &[usize],
-        index: &TargetIndex<'_>,
-        settled_before_ns: u64,
-    ) -> Option<Action> {
+    fn action(&self, group: usize, keys: &[u64], borrowed: &[usize]) -> Option<Action> {
         let key = *keys.get(group)?;
         let head = self.head()?;
         let mut seqs: Vec<u64> = self.inner.iter().map(|(_, fact)| fact.record.seq).collect();
@@ -99,11 +150,11 @@ impl<'f, 'a> Members<'f, 'a> {
             .iter()
             .filter(|(_, fact)| fact.event.trace_id == trace_id)
             .max_by_key(|(_, fact)| {
-                (fact.span.is_some(), self.facts.depth(fact), Reverse(fact.event.span_id))
+                (fact.span.is_some(), self.whole.facts.depth(fact), Reverse(fact.event.span_id))
             })
             .and_then(|(_, fact)| fact.event.span_id);
         let links = self.links();
-        let relations = self.relations(group, keys, index);
+        let relations = self.relations(group, keys);
         let (outcome, outcome_seq, outcome_ns) = self.outcome();
         let mut action = Action {
             key,
@@ -117,19 +168,19 @@ impl<'f, 'a> Members<'f, 'a> {
                 .rev()
                 .filter(|(_, fact)| fact.event.trace_id == trace_id)
                 .find_map(|(_, fact)| fact.event.parent_span_id),
-            parent: self.parent(group, keys, index),
+            parent: self.parent(group, keys),
             kind: head.event.action.kind,
             name: head.event.action.name.clone(),
             call_id: self.call_id(),
             arguments: self.arguments(),
             resource: self.first(|fact| fact.event.action.resource.clone()),
             capabilities: self.capabilities(),
-            agent: self.known(|index| self.facts.who.get(index)?.agent),
-            user: self.known(|index| self.facts.who.get(index)?.user),
-            session: self.known(|index| self.facts.who.get(index)?.session),
-            service: self.known(|index| self.facts.who.get(index)?.service),
-            environment: self.known(|index| self.facts.who.get(index)?.environment),
-            tenant: self.known(|index| self.facts.who.get(index)?.tenant),
+            agent: self.known(|index| self.whole.facts.who.get(index)?.agent),
+            user: self.known(|index| self.whole.facts.who.get(index)?.user),
+            session: self.known(|index| self.whole.facts.who.get(index)?.session),
+            service: self.known(|index| self.whole.facts.who.get(index)?.service),
+            environment: self.known(|index| self.whole.facts.who.get(index)?.environment),
+            tenant: self.known(|index| self.whole.facts.who.get(index)?.tenant),
             on_behalf_of: self
                 .first(|fact| Some(&fact.event.on_behalf_of).filter(|chain| !chain.is_empty()).cloned())
                 .unwrap_or_default(),
@@ -143,17 +194,23 @@ impl<'f, 'a> Members<'f, 'a> {
             error: self.first(|fact| fact.event.outcome.as_ref()?.error.clone()),
             result: self.first(|fact| fact.event.outcome.as_ref()?.result.clone()),
             usage: self.usage(),
+            cached_beside: self.cached_beside(),
+            unpriced: None,
             links,
             relations,
             start_ns: self.start_ns(),
             end_ns: self.own.iter().filter_map(|(_, fact)| fact.event.end_ns).max(),
             state: State::Asked,
+            settled: self.settled(),
             findings: Vec::new(),
+            conflicts: self.conflicting_statements(),
+            superseded: self.superseded(),
             withheld: self.withheld(),
         };
         action.state = state(&action);
+        action.conflicts.extend(conflicting_decisions(&action));
         let last_word_ns = self.inner.iter().map(|(_, fact)| fact.record.ts_ns).max().unwrap_or_default();
-        action.findings = findings(&action, last_word_ns < settled_before_ns);
+        action.findings = findings(&action, last_word_ns < self.whole.settled_before_ns);
         Some(action)
     }
 
@@ -175,8 +232,8 @@ impl<'f, 'a> Members<'f, 'a> {
         self.own.iter().find_map(|(_, fact)| get(fact))
     }
 
-    fn traces(&self) -> (Option<crate::id::TraceId>, Vec<crate::id::TraceId>) {
-        let mut starts: BTreeMap<crate::id::TraceId, u64> = BTreeMap::new();
+    fn traces(&self) -> (Option<TraceId>, Vec<TraceId>) {
+        let mut starts: BTreeMap<TraceId, u64> = BTreeMap::new();
         for (_, fact) in &self.own {
             if let Some(trace) = fact.event.trace_id {
                 let start = starts.entry(trace).or_insert(u64::MAX);
@@ -219,13 +276,9 @@ impl<'f, 'a> Members<'f, 'a> {
     }
 
     fn provenance(&self) -> Vec<Provenance> {
-        let mut all: Vec<Provenance> = Vec::new();
-        for source in self.own.iter().flat_map(|(_, fact)| &fact.event.provenance) {
-            if !all.contains(source) {
-                all.push(source.clone());
-            }
-        }
-        all
+        let mut seen = BTreeSet::new();
+        let all = self.own.iter().flat_map(|(_, fact)| &fact.event.provenance);
+        all.filter(|source| seen.insert(*source)).cloned().collect()
     }
 
     fn classification(&self) -> Option<String> {
@@ -237,15 +290,18 @@ impl<'f, 'a> Members<'f, 'a> {
     }
 
     fn rulings(&self, borrowed: &[usize]) -> Vec<Ruling> {
-        let borrowed = borrowed.iter().filter_map(|index| self.facts.list.get(*index));
-        let mut all: Vec<(&str, Ruling)> = self
+        let borrowed = borrowed.iter().filter_map(|index| self.whole.facts.get(*index));
+        let mut all: Vec<((&str, u32), Ruling)> = self
             .inner
             .iter()
             .map(|(_, fact)| *fact)
             .chain(borrowed)
             .filter_map(|fact| {
                 let decision = fact.event.decision.clone()?;
-                Some((fact.event.id.as_str(), Ruling { seq: fact.record.seq, at_ns: fact.at_ns(), decision }))
+                Some((
+                    (fact.event.id.as_str(), fact.rank),
+                    Ruling { seq: fact.record.seq, at_ns: fact.at_ns(), decision },
+                ))
             })
             .collect();
         all.sort_by(|(a_id, a), (b_id, b)| {
@@ -326,21 +382,17 @@ impl<'f, 'a> Members<'f, 'a> {
     }
 
     fn links(&self) -> Vec<Link> {
-        let mut all: Vec<Link> = Vec::new();
-        for link in self.inner.iter().flat_map(|(_, fact)| &fact.event.links) {
-            if !all.contains(link) {
-                all.push(link.clone());
-            }
-        }
-        all
+        let mut seen = BTreeSet::new();
+        let all = self.inner.iter().flat_map(|(_, fact)| &fact.event.links);
+        all.filter(|link| seen.insert(*link)).cloned().collect()
     }
 
-    fn relations(&self, group: usize, keys: &[u64], index: &TargetIndex<'_>) -> Vec<Relation> {
+    fn relations(&self, group: usize, keys: &[u64]) -> Vec<Relation> {
         let mut all = BTreeSet::new();
         for (from, fact) in &self.inner {
             for link in &fact.event.links {
-                let target =
-                    index.find(self.facts, *from, &link.to).and_then(|to| self.groups.of.get(to).copied());
+                let target = self.whole.targets.find(*from, &link.to);
+                let target = target.and_then(|to| self.whole.groups.of.get(to).copied());
                 if let Some(target) = target.filter(|target| *target != group)
                     && let Some(key) = keys.get(target)
                 {
@@ -352,33 +404,97 @@ impl<'f, 'a> Members<'f, 'a> {
     }
 
     /// Walks up from the outermost fact to the first span that reports another action; else follows a link.
-    fn parent(&self, group: usize, keys: &[u64], index: &TargetIndex<'_>) -> Option<u64> {
+    fn parent(&self, group: usize, keys: &[u64]) -> Option<u64> {
+        let facts = self.whole.facts;
+        // A way that was walked before led nowhere.
+        let mut walked = BTreeSet::new();
         for (_, fact) in self.own.iter().rev() {
             let mut above = fact.above;
-            while let Some(span) = above.and_then(|span| self.facts.spans.get(span)) {
-                let owner = span
-                    .facts
-                    .iter()
-                    .filter(|index| self.groups.of.get(**index).is_some_and(|owner| *owner != group))
-                    .filter_map(|index| Some((*index, self.facts.list.get(*index)?)))
-                    .min_by_key(|(_, fact)| (fact.at_ns(), &fact.event.id));
-                if let Some(key) = owner.and_then(|(index, _)| keys.get(*self.groups.of.get(index)?)) {
+            while let Some(span) = above.filter(|span| walked.insert(*span)) {
+                let owners = self.whole.owners.get(span).copied().unwrap_or_default();
+                let owner = owners.into_iter().flatten().find(|owner| *owner != group);
+                if let Some(key) = owner.and_then(|owner| keys.get(owner)) {
                     return Some(*key);
                 }
-                above = span.parent;
+                above = facts.span(span).and_then(|span| span.parent);
             }
         }
         // Of several causes the earliest, by what the events say: positions are a matter of arrival.
         let causes = self.inner.iter().flat_map(|(from, fact)| {
             let causal = |rel| matches!(rel, Rel::CausedBy | Rel::DelegatedBy);
             let links = fact.event.links.iter().filter(move |link| causal(link.rel));
-            links.filter_map(|link| Some((link.rel, index.find(self.facts, *from, &link.to)?)))
+            links.filter_map(|link| Some((link.rel, self.whole.targets.find(*from, &link.to)?)))
         });
         let owned = causes.filter_map(|(rel, to)| {
-            let owner = self.groups.of.get(to).copied().filter(|owner| *owner != group)?;
-            Some((rel, self.facts.list.get(to)?, *keys.get(owner)?))
+            let owner = self.whole.groups.of.get(to).copied().filter(|owner| *owner != group)?;
+            Some((rel, facts.get(to)?, *keys.get(owner)?))
         });
-        owned.min_by_key(|(rel, fact, _)| (*rel, fact.at_ns(), &fact.event.id)).map(|(.., key)| key)
+        owned.min_by_key(|(rel, fact, _)| (*rel, fact.order())).map(|(.., key)| key)
+    }
+
+    /// Tells whether nothing was heard for the settle window, neither of the action nor of a trace that it is in: a
+    /// late parent still changes what an action inherits.
+    fn settled(&self) -> bool {
+        let last = |fact: &Fact<'_>| {
+            let trace = fact.event.trace_id.and_then(|trace| self.whole.silent.get(&trace).copied());
+            trace.unwrap_or(fact.record.ts_ns)
+        };
+        self.inner.iter().all(|(_, fact)| last(fact) < self.whole.settled_before_ns)
+    }
+
+    /// Names the events whose id was used for another statement too.
+    fn conflicting_statements(&self) -> Vec<Conflict> {
+        let statements = &self.whole.facts.statements;
+        if statements.conflicting.is_empty() {
+            return Vec::new();
+        }
+        let groups = self.inner.iter().filter_map(|(_, fact)| {
+            Some((*statements.conflicting.get(&fact.record.seq)?, fact.event.id.as_str()))
+        });
+        let groups: BTreeMap<usize, &str> = groups.collect();
+        groups
+            .into_iter()
+            .filter_map(|(group, id)| Some((id, statements.conflicts.get(group)?)))
+            .map(|(id, seqs)| Conflict::Statements {
+                id: id.to_owned(),
+                count: seqs.len() as u64,
+                seqs: seqs.iter().copied().take(CONFLICT_SEQS_MAX).collect(),
+            })
+            .collect()
+    }
+
+    fn superseded(&self) -> Vec<u64> {
+        let mut all: Vec<u64> = self
+            .inner
+            .iter()
+            .flat_map(|(_, fact)| superseded(self.whole.facts, fact.record.seq))
+            .copied()
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Tells whether the cached tokens are counted beside the input tokens and not among them. Conventions count them
+    /// among the input; Claude Code reports the numbers of the Anthropic API, which do not. Numbers that cannot be
+    /// among the input are beside it.
+    fn cached_beside(&self) -> bool {
+        let reporter = self
+            .own
+            .iter()
+            .filter(|(_, fact)| fact.event.usage.as_ref().is_some_and(|usage| !usage.aggregate))
+            .find(|(_, fact)| {
+                fact.event.usage.as_ref().is_some_and(|usage| {
+                    usage.cache_read_tokens.is_some() || usage.cache_write_tokens.is_some()
+                })
+            });
+        reporter.is_some_and(|(_, fact)| {
+            let sum = fact.event.usage.as_ref().map_or(0, |usage| {
+                usage.cache_read_tokens.unwrap_or(0).saturating_add(usage.cache_write_tokens.unwrap_or(0))
+            });
+            let input = fact.event.usage.as_ref().and_then(|usage| usage.input_tokens);
+            fact.event.source.profile.as_deref() == Some("claude-code")
+                || input.is_some_and(|input| sum > input)
+        })
     }
 
     fn start_ns(&self) -> u64 {
@@ -436,35 +552,42 @@ fn findings(action: &Action, settled: bool) -> Vec<Finding> {
     if settled && open {
         findings.push(Finding::Unfinished);
     }
-    if conflicts(action) {
+    if !action.conflicts.is_empty() {
         findings.push(Finding::Conflict);
     }
     findings
 }
 
-/// Tells whether enforced decisions differ. `no_op` says nothing, an approval does not differ from its answer,
-/// and a cooldown does not differ from a ruling after its end.
-fn conflicts(action: &Action) -> bool {
+/// Finds enforced decisions that differ. `no_op` says nothing, an approval does not differ from its answer, and a
+/// cooldown does not differ from a ruling after its end.
+fn conflicting_decisions(action: &Action) -> Option<Conflict> {
     let enforced: Vec<&Ruling> = action.rulings.iter().filter(|ruling| ruling.decision.enforced).collect();
-    let mut effects = BTreeSet::new();
-    for (position, ruling) in enforced.iter().enumerate() {
-        let later = || enforced.iter().skip(position + 1);
-        let settled = match ruling.decision.effect {
+    let mut effects: BTreeMap<Effect, u64> = BTreeMap::new();
+    // From the last to the first, with what came later at hand.
+    let mut human_later = false;
+    let mut answered_later: BTreeSet<&str> = BTreeSet::new();
+    let mut last_ns = None;
+    for ruling in enforced.into_iter().rev() {
+        let decision = &ruling.decision;
+        let settled = match decision.effect {
             Effect::NoOp => true,
-            Effect::RequireApproval => later().any(|answer| {
-                answer.decision.by.kind == AuthorityKind::Human
-                    || (answer.decision.approval_id.is_some()
-                        && answer.decision.approval_id == ruling.decision.approval_id
-                        && answer.decision.effect != Effect::RequireApproval)
-            }),
-            Effect::Cooldown => {
-                later().any(|next| ruling.decision.until_ns.is_some_and(|until_ns| until_ns <= next.at_ns))
+            Effect::RequireApproval => {
+                human_later || decision.approval_id.as_deref().is_some_and(|id| answered_later.contains(id))
             }
+            Effect::Cooldown => decision.until_ns.zip(last_ns).is_some_and(|(until, last)| until <= last),
             Effect::Allow | Effect::DryRun | Effect::Block => false,
         };
         if !settled {
-            effects.insert(ruling.decision.effect);
+            effects.insert(decision.effect, ruling.seq);
         }
+        human_later |= decision.by.kind == AuthorityKind::Human;
+        if decision.effect != Effect::RequireApproval {
+            answered_later.extend(decision.approval_id.as_deref());
+        }
+        last_ns = last_ns.max(Some(ruling.at_ns));
     }
-    effects.len() > 1
+    (effects.len() > 1).then(|| Conflict::Decisions {
+        effects: effects.keys().copied().collect(),
+        seqs: effects.into_values().collect(),
+    })
 }

@@ -21,21 +21,32 @@
 //!
 //! Retries and compensations stay actions of their own and are related.
 //!
+//! Before all that, an event that a later mapper read out of the same bytes takes the place of the earlier one
+//! (`source.supersedes`), a record that is given twice is one, and an id that came with two contents is a
+//! [`Conflict`] on every action that it is in.
+//!
 //! # What does not matter
 //! The order in which events arrive: parents come after their children as a rule. Nothing here depends on
-//! `seq` but an action's key. Time is near linear (sorting only).
+//! `seq` but an action's key. Time is near linear, also for what a hostile source makes up: everything is looked up,
+//! nothing is searched, and a test counts.
 
 mod facts;
 mod join;
+pub mod labels;
 mod merge;
+mod reports;
+mod statements;
+mod target;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::event::{
-    ActionKind, Agent, AuthorityKind, Budget, Cost, Decision, ErrorInfo, Link, Provenance, Rel, Status, Usage,
+    ActionKind, Agent, AuthorityKind, Budget, Cost, Decision, Effect, ErrorInfo, Link, Provenance, Rel,
+    Status, Usage,
 };
 use crate::id::{SpanId, TraceId};
+use crate::pricing::Unpriced;
 use crate::record::Record;
 
 /// Where an action stands.
@@ -89,7 +100,7 @@ pub enum Finding {
     EnforcementFailure,
     /// Allowed or waiting, without outcome after the settle window.
     Unfinished,
-    /// Two decisions that differ. An approval and its answer do not, nor does a ruling after a cooldown ended.
+    /// Two decisions that differ, or one event id for two statements: see [`Conflict`].
     Conflict,
 }
 
@@ -103,6 +114,28 @@ impl Finding {
             Self::Conflict => "conflict",
         }
     }
+}
+
+/// What contradicts each other. Nothing is resolved: both stay, and somebody has to look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "between", rename_all = "snake_case")]
+pub enum Conflict {
+    /// Enforced decisions that differ. An approval and its answer do not, nor does a ruling after a cooldown ended.
+    Decisions {
+        /// What was ruled.
+        effects: Vec<Effect>,
+        /// Where each was said first.
+        seqs: Vec<u64>,
+    },
+    /// One event id that came with different contents: an export after a change, an id used again, or tampering.
+    Statements {
+        /// The id.
+        id: String,
+        /// How many different statements have it.
+        count: u64,
+        /// Where, as far as they are named.
+        seqs: Vec<u64>,
+    },
 }
 
 /// A value and whether it was stated on the action itself or inherited from an ancestor or the trace.
@@ -198,6 +231,10 @@ pub struct Action {
     pub result: Option<Value>,
     /// Usage, counted once. An aggregate stands here only when nothing else was reported.
     pub usage: Option<Usage>,
+    /// True when the cached tokens are counted beside the input tokens, not among them.
+    pub cached_beside: bool,
+    /// Why a price table gives no cost; see [`crate::pricing`], which writes it.
+    pub unpriced: Option<Unpriced>,
     /// Links that its events state.
     pub links: Vec<Link>,
     /// Those links whose target is among the folded events.
@@ -208,8 +245,14 @@ pub struct Action {
     pub end_ns: Option<u64>,
     /// State.
     pub state: State,
+    /// True when neither the action nor its trace was heard of for the settle window.
+    pub settled: bool,
     /// Findings.
     pub findings: Vec<Finding>,
+    /// What contradicts each other.
+    pub conflicts: Vec<Conflict>,
+    /// Events of earlier mappers, whose place others in `seqs` take.
+    pub superseded: Vec<u64>,
     /// JSON pointers of members that are erased or withheld on any of its events (`/action/arguments`, `/user`).
     pub withheld: Vec<String>,
 }
@@ -257,14 +300,19 @@ impl Action {
     }
 }
 
+/// How long nothing must be heard of an action before what is missing counts as missing, unless asked otherwise.
+pub const SETTLE_NS: u64 = 15 * 60 * 1_000_000_000;
+
 /// Folds records into actions ordered by key. `settled_before_ns`: an action whose last event was received
 /// before this counts as settled, so that a missing outcome is a finding.
 ///
 /// Give all records of a range, not of one trace, when approvals may be answered in another trace.
 pub fn fold(records: &[Record], settled_before_ns: u64) -> Vec<Action> {
     let facts = facts::Facts::read(records);
-    let groups = join::join(&facts);
-    merge::merge(&facts, &groups, settled_before_ns)
+    let reports = reports::of_spans(&facts);
+    let targets = target::TargetIndex::new(&facts, &reports);
+    let groups = join::join(&facts, &reports, &targets);
+    merge::merge(&facts, &groups, &targets, settled_before_ns)
 }
 
 #[cfg(test)]

@@ -478,8 +478,10 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 /// Writes actions with event ids in place of positions.
 fn by_ids(records: &[Record]) -> Vec<serde_json::Value> {
-    let ids: BTreeMap<u64, &str> =
-        records.iter().map(|r| (r.seq, r.event.as_ref().unwrap().id.as_str())).collect();
+    let ids: BTreeMap<u64, &str> = records
+        .iter()
+        .map(|r| (r.seq, r.event.as_ref().unwrap().action.resource.as_deref().unwrap()))
+        .collect();
     let actions = fold(records, u64::MAX);
     // An action is named by all of its events: which one came first is a matter of arrival.
     let names: BTreeMap<u64, Vec<&str>> = actions
@@ -504,6 +506,14 @@ fn by_ids(records: &[Record]) -> Vec<serde_json::Value> {
                 action.relations.iter().map(|r| json!([r.rel, names[&r.key]])).collect();
             relations.sort_by_key(serde_json::Value::to_string);
             value["relations"] = json!(relations);
+            let mut conflicts = json!(null);
+            for conflict in &action.conflicts {
+                let (Conflict::Decisions { seqs, .. } | Conflict::Statements { seqs, .. }) = conflict;
+                let mut seqs: Vec<_> = seqs.iter().map(|seq| ids[seq]).collect();
+                seqs.sort_unstable();
+                conflicts = json!([conflicts, seqs]);
+            }
+            value["conflicts"] = conflicts;
             value
         })
         .collect();
@@ -520,8 +530,10 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let mut events: Vec<Event> = events;
+        // Some ids are used for two statements; who says what is told by the resource.
         for (n, event) in events.iter_mut().enumerate() {
-            event.id = format!("e{n:02}");
+            event.id = format!("e{:02}", if n % 5 == 4 { n - 1 } else { n });
+            event.action.resource = Some(format!("t{n:02}"));
         }
         let number = |events: &[Event]| records(events.iter().cloned().map(Make).collect());
         let straight = by_ids(&number(&events));
@@ -535,11 +547,216 @@ proptest! {
     }
 
     #[test]
+    fn folding_the_same_records_twice_changes_nothing(events in prop::collection::vec(any_event(), 1..14)) {
+        let events: Vec<Make> = events.into_iter().enumerate().map(|(n, mut e)| { e.id = format!("e{n}"); Make(e) }).collect();
+        let once = records(events);
+        let twice: Vec<Record> = once.iter().chain(&once).cloned().collect();
+        prop_assert_eq!(fold(&once, u64::MAX), fold(&twice, u64::MAX));
+    }
+
+    #[test]
     fn every_event_is_in_exactly_one_action(events in prop::collection::vec(any_event(), 1..20)) {
         let events: Vec<Make> = events.into_iter().enumerate().map(|(n, mut e)| { e.id = format!("e{n}"); Make(e) }).collect();
         let all = records(events);
         let mut seqs: Vec<u64> = fold(&all, 0).iter().flat_map(|a| a.seqs.clone()).collect();
         seqs.sort_unstable();
         prop_assert_eq!(seqs, all.iter().map(|r| r.seq).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_redelivery_that_says_something_else_is_kept_and_flagged_and_counted_once() {
+    let call = |tokens: u64| Make::new("same", ActionKind::Model, "m").place(1, 1, 0).tokens(tokens, false);
+    let elsewhere = Make::new("same", ActionKind::Model, "m").place(2, 7, 0).tokens(12, false);
+    let actions = folded(vec![call(10), call(11), elsewhere]);
+    assert_eq!(actions.iter().map(|a| a.seqs.clone()).collect::<Vec<_>>(), [vec![1, 2], vec![3]]);
+    for action in &actions {
+        assert_eq!(action.findings, [Finding::Conflict]);
+        assert_eq!(
+            action.conflicts,
+            [Conflict::Statements { id: "same".to_owned(), count: 3, seqs: vec![1, 2, 3] }]
+        );
+    }
+    assert_eq!(actions[0].own_usage().unwrap().input_tokens, Some(10));
+    // The very same statement twice, as of a ledger and its copy, is one.
+    let once = folded(vec![call(10)]);
+    assert_eq!(folded(vec![call(10), call(10)]), once);
+}
+
+#[test]
+fn a_later_reading_of_the_same_bytes_takes_the_place_of_an_earlier_one() {
+    let read = |id: &str, mapper: u32, old: Option<&str>, tokens: u64| {
+        Make::new(id, ActionKind::Model, "m").place(1, 1, 0).tokens(tokens, false).edit(|event| {
+            event.source.raw = Some(crate::id::Digest::of(b"body"));
+            event.source.path = Some("resourceSpans/0/scopeSpans/0/spans/0".to_owned());
+            event.source.mapper = mapper;
+            event.source.supersedes = old.map(str::to_owned);
+        })
+    };
+    let shape = |actions: &[Action]| {
+        actions
+            .iter()
+            .map(|a| (a.key, a.seqs.clone(), a.superseded.clone(), a.own_usage().unwrap().input_tokens))
+            .collect::<Vec<_>>()
+    };
+    let two = folded(vec![read("e", 1, None, 10), read("e@2", 2, Some("e"), 20)]);
+    assert_eq!(shape(&two), [(1, vec![2], vec![1], Some(20))]);
+    // Mappers 2 and 3 both read it again, 3 from the first reading: one of them stands.
+    let three =
+        folded(vec![read("e@3", 3, Some("e"), 30), read("e", 1, None, 10), read("e@2", 2, Some("e"), 20)]);
+    assert_eq!(shape(&three), [(1, vec![1], vec![2, 3], Some(30))]);
+    let chain =
+        folded(vec![read("e", 1, None, 10), read("e@2", 2, Some("e"), 20), read("e@3", 3, Some("e@2"), 30)]);
+    assert_eq!(shape(&chain), [(1, vec![3], vec![1, 2], Some(30))]);
+    // Whoever names an event of somebody else does not make it go away.
+    let forged = folded(vec![
+        read("e", 1, None, 10),
+        read("x", 9, Some("e"), 20).edit(|event| event.source.raw = Some(crate::id::Digest::of(b"other"))),
+        read("y", 1, Some("e"), 5),
+    ]);
+    assert_eq!(forged.iter().map(|a| a.seqs.len()).sum::<usize>(), 3);
+}
+
+#[test]
+fn an_action_is_settled_when_its_trace_is_silent() {
+    let events = || {
+        vec![
+            Make::tool("early", "t").place(1, 1, 0).ended(Status::Ok),
+            Make::tool("late", "t").place(1, 2, 0).ended(Status::Ok),
+            Make::tool("alone", "t").ended(Status::Ok),
+        ]
+    };
+    // Received at 10, 20 and 30.
+    let settled =
+        |before: u64| fold(&records(events()), before).iter().map(|a| a.settled).collect::<Vec<_>>();
+    assert_eq!(settled(20), [false, false, false]);
+    assert_eq!(settled(21), [true, true, false]);
+    assert_eq!(settled(31), [true, true, true]);
+}
+
+/// Shapes in which a source that means harm could make a search out of every look. Each is given its size.
+fn hostile() -> Vec<(&'static str, fn(u64) -> Vec<Make>)> {
+    fn id(n: u64) -> String {
+        format!("e{n}")
+    }
+    fn wide(event: Make, n: u64) -> Make {
+        event.edit(|event| event.span_id = Some(SpanId((n + 1_000).to_be_bytes())))
+    }
+    vec![
+        ("logs in a span of many reports", |size| {
+            (0..size)
+                .map(|n| {
+                    let event = Make::tool(&id(n), "t").place(1, 1, 0).call(&format!("c{n}"));
+                    if n % 2 == 0 { event.edit(log) } else { event }
+                })
+                .collect()
+        }),
+        ("children under a span of many reports", |size| {
+            let mcp = |event: &mut Event| {
+                event.attributes.insert("mcp.method.name".to_owned(), json!("tools/call"));
+            };
+            (0..size)
+                .map(|n| {
+                    if n % 2 == 0 {
+                        Make::tool(&id(n), "t").place(1, 1, 0).call(&format!("c{n}")).edit(mcp)
+                    } else {
+                        wide(Make::tool(&id(n), "t").place(1, 1, 1).call(&format!("d{n}")).edit(mcp), n)
+                    }
+                })
+                .collect()
+        }),
+        ("a chain of spans of one call", |size| {
+            (0..size)
+                .map(|n| {
+                    let event = wide(Make::tool(&id(n), "t").place(1, 1, 1).call("c"), n);
+                    event.edit(|event| {
+                        event.parent_span_id = n.checked_sub(1).map(|n| SpanId((n + 1_000).to_be_bytes()));
+                    })
+                })
+                .collect()
+        }),
+        ("one id for many statements that name it", |size| {
+            let to = || Target { event: Some("same".to_owned()), ..Target::default() };
+            (0..size)
+                .map(|n| Make::tool("same", "t").at(n).place(1, 1, 0).link(Rel::CausedBy, to()))
+                .collect()
+        }),
+        ("one call id for many that name it", |size| {
+            let to = || Target { call_id: Some("c".to_owned()), ..Target::default() };
+            (0..size)
+                .map(|n| {
+                    wide(Make::tool(&id(n), &id(n)).place(1, 1, 0).call("c"), n).link(Rel::RetryOf, to())
+                })
+                .collect()
+        }),
+        ("links to a span of many reports", |size| {
+            let to = || Target { span_id: Some(span(1)), ..Target::default() };
+            (0..size)
+                .map(|n| {
+                    let event = Make::tool(&id(n), &id(n)).place(1, 1, 0);
+                    if n % 2 == 0 { event } else { wide(event, n).link(Rel::Follows, to()) }
+                })
+                .collect()
+        }),
+        ("one call id under many names", |size| {
+            (0..size)
+                .map(|n| {
+                    let kind = if n % 2 == 0 { ActionKind::Tool } else { ActionKind::Other };
+                    let name = if n % 2 == 0 { "t".to_owned() } else { id(n) };
+                    wide(Make::new(&id(n), kind, &name).place(1, 1, 0).call("c"), n)
+                })
+                .collect()
+        }),
+        ("one call of a session in many traces", |size| {
+            (0..size)
+                .map(|n| {
+                    let event = Make::tool(&id(n), "t").call("c").session("s").at(n);
+                    if n % 2 == 0 {
+                        event
+                    } else {
+                        event.edit(|event| {
+                            let mut trace = [0; 16];
+                            trace[..8].copy_from_slice(&(n + 1).to_be_bytes());
+                            event.trace_id = Some(TraceId(trace));
+                        })
+                    }
+                })
+                .collect()
+        }),
+        ("one answer to many questions, many times", |size| {
+            (0..size)
+                .map(|n| {
+                    if n % 2 == 0 {
+                        let event = wide(Make::tool(&id(n), "t").place(1, 1, 0), n);
+                        event.ruled(Effect::RequireApproval, AuthorityKind::Policy).approval(&format!("a{n}"))
+                    } else {
+                        Make::new(&id(n), ActionKind::Message, "yes")
+                            .place(2, 1, 0)
+                            .at(5_000)
+                            .ruled(Effect::Allow, AuthorityKind::Human)
+                            .approval(&format!("a{}", n - 1))
+                    }
+                })
+                .collect()
+        }),
+        ("many rulings on one action", |size| {
+            (0..size)
+                .map(|n| {
+                    let effect = [Effect::RequireApproval, Effect::Cooldown, Effect::Block];
+                    let effect = effect[usize::try_from(n % 3).unwrap()];
+                    Make::tool(&id(n), "t").place(1, 1, 0).ruled(effect, AuthorityKind::Policy).at(n)
+                })
+                .collect()
+        }),
+    ]
+}
+
+#[test]
+fn work_grows_with_the_events_and_not_with_their_square() {
+    for (name, make) in hostile() {
+        let looks = |size: u64| super::facts::work::of(|| fold(&records(make(size)), 0)).1;
+        let (small, large) = (looks(500), looks(4_000));
+        // Eight times the events: a square would be 64 times the work, and bisection adds a little.
+        assert!(large <= small * 12, "{name}: {small} looks for 500 events, {large} for 4,000");
     }
 }

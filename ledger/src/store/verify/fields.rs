@@ -35,6 +35,7 @@ fn maximal() -> Event {
             peer: text("agent-7"),
             lost: 2,
             restated: vec!["/attributes/n".to_owned()],
+            supersedes: text("e0"),
         },
         trace_id: Some(TraceId([1; 16])),
         span_id: Some(SpanId([2; 8])),
