@@ -10,6 +10,8 @@
 //! - [`ingest`]: pure mappers from wire formats to events.
 //! - [`action`]: the fold from events to actions.
 //! - [`pricing`]: what model calls cost by a dated table, kept in the ledger like a policy.
+//! - [`contract`]: what a recorded action must state, verdicts on it, and quarantine.
+//! - [`view`]: the three together, as people are shown them.
 //!
 //! # What it is not
 //! It knows nothing of HTTP, policy engines or HTML; it reads no clock and no randomness except those passed in.
@@ -26,6 +28,7 @@ pub mod authority;
 pub mod canon;
 pub mod chain;
 pub mod clock;
+pub mod contract;
 pub mod cosignature;
 pub mod disclosure;
 pub mod entry;
@@ -41,6 +44,7 @@ pub mod signer;
 mod store;
 pub mod text;
 pub mod tile;
+pub mod view;
 pub mod witness;
 
 pub use record::{Batch, NewRecord, Receipt, Record};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use verdict_ledger::action::SETTLE_NS;
 use verdict_ledger::clock::SystemClock;
 use verdict_ledger::id::TraceId;
 use verdict_ledger::key::Passphrases;
@@ -32,6 +33,7 @@ Examples:
   verdict export evidence --trace ID --out e.zip  a signed bundle for an auditor
   verdict verify e.zip --key auditor.keys         check it, without the ledger
   verdict find --effect block --since 24h         what was refused since yesterday?
+  verdict cost --by agent,team --since 7d         what did whom cost?
   verdict serve                                   web interface and OTLP/HTTP on 127.0.0.1:7878
 
 Exit codes: 0 clean; 1 finding (tampering, gate fired, tests failed); 2 usage or unusable input;
@@ -65,6 +67,10 @@ pub(crate) struct Global {
     /// Where checkpoints are anchored [env: VERDICT_ANCHORS] [default: anchors.toml in the ledger directory].
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) anchors: Option<PathBuf>,
+    /// How long nothing must be heard of an action before what is missing counts as missing (90s, 15m, 2h)
+    /// [env: VERDICT_SETTLE] [default: 15m].
+    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_settle)]
+    pub(crate) settle: Option<u64>,
     /// Form of the result; a command says which it can write.
     #[arg(long, global = true, value_enum)]
     pub(crate) format: Option<Format>,
@@ -141,6 +147,14 @@ pub(crate) enum Command {
     /// Policy versions: publish, activate, look at, check and test
     #[command(subcommand)]
     Policy(cmd::policy::Command),
+    /// What recorded actions must state: contract, verdicts, quarantine
+    #[command(subcommand)]
+    Contract(cmd::contract::Command),
+    /// Price tables for calls that report tokens and no cost
+    #[command(subcommand)]
+    Pricing(cmd::pricing::Command),
+    /// What it cost, by agent, team, user, model, day and more
+    Cost(cmd::cost::Args),
     /// Decide recorded actions again under a policy
     #[command(subcommand)]
     Replay(cmd::replay::Command),
@@ -182,14 +196,22 @@ pub(crate) struct Context {
     pub(crate) passphrases: Arc<Source>,
     /// Anchor settings.
     pub(crate) anchors: Option<PathBuf>,
+    /// Settle window, nanoseconds.
+    pub(crate) settle_ns: u64,
     /// Output.
     pub(crate) output: Output,
 }
 
 impl Context {
     /// Reads the global options.
-    pub(crate) fn of(global: &Global) -> Self {
-        Self {
+    pub(crate) fn of(global: &Global) -> Result<Self, CliError> {
+        let settle = std::env::var("VERDICT_SETTLE").ok().filter(|text| !text.is_empty());
+        let settle = settle.map(|text| {
+            parse_settle(&text).map_err(|error| CliError::unusable(format!("VERDICT_SETTLE: {error}")))
+        });
+        let settle_ns = global.settle.map(Ok).or(settle).transpose()?.unwrap_or(SETTLE_NS);
+        Ok(Self {
+            settle_ns,
             ledger: from_environment(global.ledger.clone(), "VERDICT_LEDGER")
                 .unwrap_or_else(|| PathBuf::from("verdict-ledger")),
             lock: from_environment(global.lock.clone(), "VERDICT_LOCK"),
@@ -199,7 +221,7 @@ impl Context {
             ))),
             anchors: from_environment(global.anchors.clone(), "VERDICT_ANCHORS"),
             output: Output::new(global.format, global.color, global.quiet),
-        }
+        })
     }
 
     /// Opens the ledger for reading, also while another process writes it.
@@ -240,6 +262,21 @@ impl Context {
             ..OpenOptions::default()
         })
     }
+}
+
+/// Reads a settle window, in nanoseconds.
+fn parse_settle(text: &str) -> Result<u64, String> {
+    let expected = || format!("`{text}` is not a duration: write a number with s, m, h or d, like 15m");
+    let unit = text.chars().last().ok_or_else(expected)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(expected()),
+    };
+    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| expected())?;
+    number.checked_mul(seconds).and_then(|seconds| seconds.checked_mul(1_000_000_000)).ok_or_else(expected)
 }
 
 /// A variable that is set to nothing is not set.
@@ -315,6 +352,15 @@ mod tests {
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_settle_window_has_a_unit_and_may_be_nothing() {
+        assert_eq!(parse_settle("15m"), Ok(SETTLE_NS));
+        assert_eq!(parse_settle("0s"), Ok(0));
+        for bad in ["", "15", "m", "-1s", "1.5h", "99999999999d", "é"] {
+            assert!(parse_settle(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -17,7 +17,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let context = cli::Context::of(&cli.global);
+    let context = match cli::Context::of(&cli.global) {
+        Ok(context) => context,
+        Err(error) => {
+            output::Output::new(cli.global.format, cli.global.color, cli.global.quiet).error(&error);
+            return error.kind.exit().into();
+        }
+    };
     match cmd::run(cli.command, &context) {
         Ok(exit) => exit.into(),
         Err(error) => {

@@ -140,13 +140,13 @@ impl Collector {
             .iter()
             .zip(&own)
             .zip(known)
-            .map(|((action, own), known)| match own {
-                Some(value) => Some(Stated { value: (*value).clone(), inherited: false }),
-                None => {
-                    let only = || action.trace_id.and_then(|trace| in_trace.get(&trace).copied().flatten());
-                    let value = known.flatten().or_else(only)?;
-                    Some(Stated { value: value.clone(), inherited: true })
+            .map(|((action, own), known)| {
+                if let Some(value) = own {
+                    return Some(Stated { value: (*value).clone(), inherited: false });
                 }
+                let only = || action.trace_id.and_then(|trace| in_trace.get(&trace).copied().flatten());
+                let value = known.flatten().or_else(only)?;
+                Some(Stated { value: value.clone(), inherited: true })
             })
             .collect()
     }
@@ -211,7 +211,9 @@ mod tests {
 
     fn labels(records: &[Record]) -> Vec<Labels> {
         let mut collector = Collector::new(LabelSource::defaults());
-        records.iter().for_each(|record| collector.see(record));
+        for record in records {
+            collector.see(record);
+        }
         collector.labels(&super::super::fold(records, 0))
     }
 

@@ -634,8 +634,11 @@ fn an_action_is_settled_when_its_trace_is_silent() {
     assert_eq!(settled(31), [true, true, true]);
 }
 
+/// What a hostile trace is called, and how one of a size is made.
+type Shape = (&'static str, fn(u64) -> Vec<Make>);
+
 /// Shapes in which a source that means harm could make a search out of every look. Each is given its size.
-fn hostile() -> Vec<(&'static str, fn(u64) -> Vec<Make>)> {
+fn hostile() -> Vec<Shape> {
     fn id(n: u64) -> String {
         format!("e{n}")
     }

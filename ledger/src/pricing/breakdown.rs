@@ -256,7 +256,9 @@ mod tests {
         let mut sources = LabelSource::defaults();
         sources.push(table.variant_source());
         let mut collector = Collector::new(sources);
-        records.iter().for_each(|record| collector.see(record));
+        for record in &records {
+            collector.see(record);
+        }
         let labels = collector.labels(&actions);
         apply(&table, &mut actions, &labels);
         let by = ["team", "model", "day"].map(Dimension::parse);

@@ -20,6 +20,7 @@ mod table;
 use serde::Serialize;
 
 pub use price::{Tokens, apply, price};
+pub(crate) use table::is_label;
 pub use table::{Band, Price, Rates, Table, TableError};
 
 /// Label of the variant of a price, read from the attributes that the table names.

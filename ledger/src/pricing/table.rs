@@ -145,11 +145,16 @@ pub struct Price {
     pub read: Date,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
 fn day<S: serde::Serializer>(day: &Date, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(day)
 }
 
-#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    clippy::ref_option,
+    reason = "serde passes the field by reference"
+)]
 fn optional_day<S: serde::Serializer>(optional: &Option<Date>, serializer: S) -> Result<S::Ok, S::Error> {
     match optional {
         Some(date) => day(date, serializer),

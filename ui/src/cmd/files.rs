@@ -1,7 +1,7 @@
-//! Writing result files so that nobody ever sees half of one.
+//! Writing result files so that nobody ever sees half of one, and reading those that people write.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::exit::CliError;
@@ -29,6 +29,17 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
             _ => CliError::io("cannot write", path, &error),
         }
     })
+}
+
+/// Bytes of a file that is written by hand; the reader of it has a limit of its own below this.
+const SMALL_BYTES_MAX: u64 = 4 << 20;
+
+/// Reads a file that people write, and not much of one that they do not.
+pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>, CliError> {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(SMALL_BYTES_MAX).read_to_end(&mut bytes));
+    read.map_err(|error| CliError::io("cannot read", path, &error))?;
+    Ok(bytes)
 }
 
 fn partial(path: &Path) -> PathBuf {

@@ -3,6 +3,8 @@
 pub(crate) mod anchor;
 pub(crate) mod checkpoint;
 pub(crate) mod completions;
+pub(crate) mod contract;
+pub(crate) mod cost;
 pub(crate) mod export;
 pub(crate) mod files;
 pub(crate) mod find;
@@ -12,6 +14,7 @@ pub(crate) mod ingest;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod policy;
+pub(crate) mod pricing;
 pub(crate) mod rebuild;
 pub(crate) mod redact;
 pub(crate) mod replay;
@@ -22,6 +25,7 @@ pub(crate) mod serve;
 pub(crate) mod stats;
 pub(crate) mod trace;
 pub(crate) mod verify;
+pub(crate) mod viewing;
 pub(crate) mod witness;
 
 use crate::cli::{Command, Context};
@@ -42,11 +46,14 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError>
         Command::Verify(args) => verify::run(&args, context),
         Command::Checkpoint(command) => checkpoint::run(&command, context),
         Command::Policy(command) => policy::run(command, context),
+        Command::Pricing(command) => pricing::run(&command, context),
+        Command::Contract(command) => contract::run(&command, context),
+        Command::Cost(args) => cost::run(&args, context),
         Command::Rebuild(args) => rebuild::run(&args, context),
         Command::Replay(command) => replay::run(command, context),
         Command::Trace(command) => trace::run(&command, context),
         Command::Find(args) => find::run(&args, context),
-        Command::Stats(_) => stats::run(context),
+        Command::Stats(args) => stats::run(&args, context),
         Command::Export(command) => export::run(command, context),
         Command::Redact(args) => redact::run(&args, context),
         Command::Hold(command) => hold::run(&command, context),

@@ -5,16 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use verdict_diff::render::text::{amount, visible};
 use verdict_diff::weight::Nano;
-use verdict_ledger::action::{self, Action};
-use verdict_ledger::clock::{Clock as _, SystemClock};
-use verdict_ledger::{Ledger, Record};
+use verdict_ledger::Ledger;
+use verdict_ledger::action::labels::LabelSource;
+use verdict_ledger::action::{self, Action, Conflict};
+use verdict_ledger::contract::Coverage;
+use verdict_ledger::view::View;
 
+use super::viewing;
 use crate::cli::Context;
 use crate::exit::{CliError, Exit};
-use crate::progress::Progress;
-
-/// An action without outcome counts as settled when its last event is this old.
-pub(crate) const SETTLE_NS: u64 = 15 * 60 * 1_000_000_000;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -22,10 +21,18 @@ pub(crate) const SETTLE_NS: u64 = 15 * 60 * 1_000_000_000;
 Examples:
   verdict stats
   verdict stats --format json | jq .findings
+  verdict stats --format json | jq .contract.coverage.fields
 
 Findings need no policy: `ungoverned` ran without a decision, `enforcement_failure` was blocked and ran,
-`unfinished` was allowed and never ended, `conflict` has two decisions that differ.")]
-pub(crate) struct Args {}
+`unfinished` was allowed and never ended, `conflict` has two decisions that differ, or an event id that came with
+different contents.
+
+Costs that are marked ~ come from the price table in force. What is in quarantine is counted, and counts nowhere else.")]
+pub(crate) struct Args {
+    /// Count what is in quarantine like everything else.
+    #[arg(long)]
+    include_quarantined: bool,
+}
 
 /// What is in a ledger.
 #[derive(Debug, Default, Serialize)]
@@ -44,18 +51,62 @@ struct Stats {
     undecided: u64,
     outcomes: BTreeMap<String, u64>,
     findings: BTreeMap<String, u64>,
+    conflicts: Conflicts,
+    quarantined: Quarantined,
+    contract: Contracted,
     system_facts: BTreeMap<String, u64>,
     input_tokens: u64,
     output_tokens: u64,
     cost_nano: BTreeMap<String, Nano>,
+    pricing: Priced,
+}
+
+/// What contradicts each other.
+#[derive(Debug, Default, Serialize)]
+struct Conflicts {
+    /// Actions with enforced decisions that differ.
+    decisions: u64,
+    /// Event ids that came with different contents.
+    statements: u64,
+}
+
+/// What is held back.
+#[derive(Debug, Default, Serialize)]
+struct Quarantined {
+    actions: u64,
+    /// Holds that ended.
+    released: u64,
+}
+
+/// How much of what the contract asks for is stated, by what has settled.
+#[derive(Debug, Default, Serialize)]
+struct Contracted {
+    id: String,
+    label: String,
+    mode: &'static str,
+    coverage: Coverage,
+    unsettled: u64,
+}
+
+/// Where costs are from.
+#[derive(Debug, Default, Serialize)]
+struct Priced {
+    table: String,
+    /// Actions with a reported cost.
+    reported: u64,
+    /// Actions that the table priced.
+    priced: u64,
+    /// Actions that have no cost though they should, by reason.
+    unpriced: BTreeMap<&'static str, u64>,
+    /// The part of `cost_nano` that is from the table.
+    priced_nano: BTreeMap<String, Nano>,
 }
 
 /// Counts.
-pub(crate) fn run(context: &Context) -> Result<Exit, CliError> {
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
     let ledger = context.reader()?;
-    let records = read(&ledger, context)?;
-    let mut stats = count(&ledger, &records);
+    let mut stats = count(&ledger, args, context)?;
     let signed = ledger.checkpoints(1)?.first().map_or(0, |(size, _)| *size);
     stats.unsigned = stats.entries.saturating_sub(signed);
     if json {
@@ -66,30 +117,11 @@ pub(crate) fn run(context: &Context) -> Result<Exit, CliError> {
     Ok(Exit::Clean)
 }
 
-/// Reads every record of a ledger.
-fn read(ledger: &Ledger, context: &Context) -> Result<Vec<Record>, CliError> {
+fn count(ledger: &Ledger, args: &Args, context: &Context) -> Result<Stats, CliError> {
     let size = ledger.head().size;
-    let progress = Progress::start(context.output, "read");
-    let mut records = Vec::new();
-    for (done, record) in ledger.records(0..size).enumerate() {
-        let mut record = record?;
-        if let Some(event) = &mut record.event {
-            // Most of the bytes, and nothing here counts them.
-            event.attributes.clear();
-            event.action.arguments = None;
-        }
-        records.push(record);
-        if done.is_multiple_of(1_024) {
-            progress.at(done as u64, size);
-        }
-    }
-    Ok(records)
-}
-
-fn count(ledger: &Ledger, records: &[Record]) -> Stats {
-    let mut stats = Stats { entries: ledger.head().size, ..Stats::default() };
+    let mut stats = Stats { entries: size, ..Stats::default() };
     let mut traces = BTreeSet::new();
-    for record in records {
+    let view = viewing::view(ledger, 0..size, LabelSource::defaults(), context, &mut |record| {
         match &record.event {
             Some(event) => {
                 stats.events += 1;
@@ -97,19 +129,45 @@ fn count(ledger: &Ledger, records: &[Record]) -> Stats {
             }
             None => *stats.system_facts.entry(record.kind.clone()).or_default() += 1,
         }
-    }
+    })?;
     stats.traces = traces.len() as u64;
+    stats.pricing.table = view.table.id();
+    stats.contract.id = view.contract.id();
+    view.contract.label().clone_into(&mut stats.contract.label);
+    stats.contract.mode = view.contract.mode().as_str();
+    let released = view.quarantine.holds().iter().filter(|held| held.released.is_some());
+    stats.quarantined.released = released.count() as u64;
     let mut agents = BTreeSet::new();
-    let actions = action::fold(records, SystemClock.now_ns().saturating_sub(SETTLE_NS));
-    for action in &actions {
+    let mut ids = BTreeSet::new();
+    for (at, action) in view.actions.iter().enumerate() {
+        let held = view.quarantine.holds_action(action);
+        stats.quarantined.actions += u64::from(held);
+        if held && !args.include_quarantined {
+            continue;
+        }
         agents.extend(action.agent_label().map(str::to_owned));
+        for conflict in &action.conflicts {
+            match conflict {
+                Conflict::Decisions { .. } => stats.conflicts.decisions += 1,
+                Conflict::Statements { id, .. } => stats.conflicts.statements += u64::from(ids.insert(id.clone())),
+            }
+        }
+        stats.judge(&view, at, action);
         stats.add(action);
     }
     stats.agents = agents.len() as u64;
-    stats
+    Ok(stats)
 }
 
 impl Stats {
+    fn judge(&mut self, view: &View, at: usize, action: &Action) {
+        match view.judgement(at) {
+            Some(judgement) if action.settled => self.contract.coverage.add(&judgement),
+            Some(_) => self.contract.unsettled += 1,
+            None => {}
+        }
+    }
+
     fn add(&mut self, action: &Action) {
         self.actions += 1;
         *self.actions_by_kind.entry(action.kind.as_str().to_owned()).or_default() += 1;
@@ -130,9 +188,21 @@ impl Stats {
             self.input_tokens = self.input_tokens.saturating_add(usage.input_tokens.unwrap_or_default());
             self.output_tokens = self.output_tokens.saturating_add(usage.output_tokens.unwrap_or_default());
         }
+        let add = |sums: &mut BTreeMap<String, Nano>, currency: &str, nano: i64| {
+            let sum = sums.entry(currency.to_owned()).or_default();
+            sum.0 = sum.0.saturating_add(i128::from(nano));
+        };
         if let Some(cost) = action.cost() {
-            let sum = self.cost_nano.entry(cost.currency.clone()).or_default();
-            sum.0 = sum.0.saturating_add(i128::from(cost.nano));
+            add(&mut self.cost_nano, &cost.currency, cost.nano);
+            if cost.basis == "reported" {
+                self.pricing.reported += 1;
+            } else {
+                self.pricing.priced += 1;
+                add(&mut self.pricing.priced_nano, &cost.currency, cost.nano);
+            }
+        }
+        if let Some(reason) = action.unpriced {
+            *self.pricing.unpriced.entry(reason.as_str()).or_default() += 1;
         }
     }
 }
@@ -156,7 +226,10 @@ fn told(stats: &Stats) -> String {
     let cost: Vec<String> = stats
         .cost_nano
         .iter()
-        .map(|(currency, nano)| format!("{} {}", amount(*nano), visible(currency)))
+        .map(|(currency, nano)| {
+            let mark = if stats.pricing.priced_nano.contains_key(currency) { "~" } else { "" };
+            format!("{mark}{} {}", amount(*nano), visible(currency))
+        })
         .collect();
     let mut text = format!(
         "entries      {}\n  unsigned   {}\nevents       {}\ntraces       {}\nagents       {}\nactions      {}\n",
@@ -167,11 +240,45 @@ fn told(stats: &Stats) -> String {
     text.push_str(&format!("  shadow     {}\n  none       {}\n", stats.shadow, stats.undecided));
     text.push_str(&group("outcomes", &stats.outcomes));
     text.push_str(&group("findings", &stats.findings));
+    text.push_str(&format!(
+        "conflicts    {} between decisions, {} between statements with one id\n",
+        stats.conflicts.decisions, stats.conflicts.statements
+    ));
+    text.push_str(&format!(
+        "quarantine   {} actions, {} holds released\n",
+        stats.quarantined.actions, stats.quarantined.released
+    ));
+    let coverage = &stats.contract.coverage;
+    text.push_str(&format!(
+        "contract     {} ({}): {} of {} settled actions meet it, {} not settled\n",
+        visible(&stats.contract.label),
+        stats.contract.mode,
+        coverage.met,
+        coverage.actions,
+        stats.contract.unsettled
+    ));
+    for (field, one) in &coverage.fields {
+        text.push_str(&format!(
+            "  {:<18} own {} of {}, after inheritance {}\n",
+            field.as_str(),
+            one.own,
+            one.asked,
+            one.own + one.inherited
+        ));
+    }
     text.push_str(&group("facts", &stats.system_facts));
     text.push_str(&format!("tokens       {} in, {} out\n", stats.input_tokens, stats.output_tokens));
     text.push_str(&format!(
         "cost         {}\n",
         if cost.is_empty() { "-".to_owned() } else { cost.join(", ") }
+    ));
+    let unpriced: Vec<String> =
+        stats.pricing.unpriced.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    text.push_str(&format!(
+        "  reported   {}\n  priced     {}\n  unpriced   {}\n",
+        stats.pricing.reported,
+        stats.pricing.priced,
+        if unpriced.is_empty() { "0".to_owned() } else { unpriced.join(", ") }
     ));
     text
 }

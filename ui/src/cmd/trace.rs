@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use verdict_diff::render::table::{Align, Table};
 use verdict_diff::render::text::{time, visible};
+use verdict_ledger::action::labels::LabelSource;
 use verdict_ledger::action::{self, Action, Finding, Ruling};
-use verdict_ledger::clock::{Clock as _, SystemClock};
 use verdict_ledger::id::TraceId;
-use verdict_ledger::{Ledger, Record, TraceRef};
+use verdict_ledger::view::{Rules, View};
+use verdict_ledger::{Ledger, TraceRef};
 use verdict_replay::graph::ExecutionGraph;
 
-use super::files;
-use super::stats::{SETTLE_NS, finding_name};
+use super::stats::finding_name;
+use super::{cost, files, viewing};
 use crate::cli::{Context, Format};
 use crate::exit::{CliError, Exit};
 
@@ -66,9 +67,10 @@ fn list(limit: usize, before: Option<u64>, context: &Context) -> Result<Exit, Cl
     let json = context.output.is_json()?;
     let ledger = context.reader()?;
     let traces = ledger.traces(before, limit)?;
+    let settled_before_ns = viewing::settled_before_ns(context);
     let mut rows = Vec::with_capacity(traces.len());
     for trace in &traces {
-        rows.push(Row::of(&ledger, *trace)?);
+        rows.push(Row::of(&ledger, *trace, settled_before_ns)?);
     }
     if json {
         let traces: Vec<Value> = rows.iter().map(Row::json).collect();
@@ -118,8 +120,8 @@ struct Row {
 }
 
 impl Row {
-    fn of(ledger: &Ledger, trace: TraceRef) -> Result<Self, CliError> {
-        let actions = actions(ledger, &trace.trace_id)?;
+    fn of(ledger: &Ledger, trace: TraceRef, settled_before_ns: u64) -> Result<Self, CliError> {
+        let actions = action::fold(&ledger.trace(&trace.trace_id)?, settled_before_ns);
         Ok(Self {
             trace,
             start_ns: actions.iter().map(|action| action.start_ns).filter(|ns| *ns > 0).min(),
@@ -149,22 +151,13 @@ impl Row {
     }
 }
 
-/// Folds the events of one trace.
-fn actions(ledger: &Ledger, trace: &TraceId) -> Result<Vec<Action>, CliError> {
-    Ok(fold(&ledger.trace(trace)?))
-}
-
-fn fold(records: &[Record]) -> Vec<Action> {
-    action::fold(records, SystemClock.now_ns().saturating_sub(SETTLE_NS))
-}
-
 fn graph(id: &TraceId, out: Option<&Path>, context: &Context) -> Result<Exit, CliError> {
     let format = context.output.format(&[Format::Svg, Format::Dot, Format::Json])?;
     let records = context.reader()?.trace(id)?;
     if records.is_empty() {
         return Err(no_trace(id));
     }
-    let graph = ExecutionGraph::of(&fold(&records), &records);
+    let graph = ExecutionGraph::of(&action::fold(&records, viewing::settled_before_ns(context)), &records);
     let mut text = match format {
         Format::Json => format!("{:#}", graph.json()),
         Format::Dot => graph.dot(),
@@ -196,14 +189,16 @@ fn no_trace(id: &TraceId) -> CliError {
 fn show(id: &TraceId, context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
     let ledger = context.reader()?;
-    let actions = actions(&ledger, id)?;
-    if actions.is_empty() {
+    let rules = viewing::rules(&ledger, LabelSource::defaults())?;
+    let view = View::of(&ledger.trace(id)?, &rules, viewing::settled_before_ns(context));
+    if view.actions.is_empty() {
         return Err(no_trace(id));
     }
     if json {
-        context.output.json(&json!({"trace_id": id.to_string(), "actions": actions}))?;
+        context.output.json(&report(id, &view, &rules))?;
         return Ok(Exit::Clean);
     }
+    let actions = &view.actions;
     let start_ns = actions.iter().map(|action| action.start_ns).filter(|ns| *ns > 0).min();
     let mut text = format!("trace {id}\nstart {}\n", start_ns.map_or_else(|| "not stated".to_owned(), time));
     let mut table = Table::new(&[
@@ -211,26 +206,69 @@ fn show(id: &TraceId, context: &Context) -> Result<Exit, CliError> {
         ("after", Align::Right),
         ("action", Align::Left),
         ("agent", Align::Left),
+        ("user", Align::Left),
         ("decision", Align::Left),
         ("outcome", Align::Left),
+        ("cost", Align::Right),
         ("findings", Align::Left),
+        ("lacks", Align::Left),
     ]);
-    for (depth, action) in as_tree(&actions) {
+    for (depth, action) in as_tree(actions) {
         let indent = "  ".repeat(depth.min(12));
-        let findings: Vec<&str> = action.findings.iter().map(|finding| finding_name(*finding)).collect();
+        let mut findings: Vec<&str> =
+            action.findings.iter().map(|finding| finding_name(*finding)).collect();
+        if view.quarantine.holds_action(action) {
+            findings.push("QUARANTINED");
+        }
+        let at = actions.binary_search_by_key(&action.key, |action| action.key).ok();
+        let lacks = at.and_then(|at| view.judgement(at)).map(|judgement| judgement.missing).unwrap_or_default();
         table.row(vec![
             action.key.to_string(),
             after(action.start_ns, start_ns),
             format!("{indent}{} {}", action.kind.as_str(), visible(&action.name)),
-            action.agent_label().map_or_else(|| "-".to_owned(), visible),
+            marked(action.agent.as_ref().and_then(|agent| Some((agent.value.label()?, agent.inherited)))),
+            marked(action.user.as_ref().map(|user| (user.value.as_str(), user.inherited))),
             action.ruling().map_or_else(|| "-".to_owned(), decision),
             action.outcome.map_or("-", verdict_ledger::event::Status::as_str).to_owned(),
+            cost::of_action(action),
             findings.join(", "),
+            lacks.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(", "),
         ]);
     }
-    text.push_str(&(table.lines(160).join("\n") + "\n"));
+    text.push_str(&(table.lines(200).join("\n") + "\n"));
     context.output.result(&text)?;
+    context.output.note("(i) is inherited; ~ is from the price table");
     Ok(Exit::Clean)
+}
+
+/// Writes a value, and whether it is the action's own.
+fn marked(value: Option<(&str, bool)>) -> String {
+    match value {
+        None => "-".to_owned(),
+        Some((value, false)) => visible(value),
+        Some((value, true)) => format!("{} (i)", visible(value)),
+    }
+}
+
+fn report(id: &TraceId, view: &View, rules: &Rules) -> Value {
+    let contract: Vec<Value> = view
+        .actions
+        .iter()
+        .enumerate()
+        .filter_map(|(at, action)| {
+            let judgement = view.judgement(at)?;
+            Some(json!({
+                "action": action.key, "settled": action.settled, "met": judgement.is_met(),
+                "missing": judgement.missing, "inherited": judgement.inherited,
+            }))
+        })
+        .collect();
+    let held: Vec<u64> =
+        view.actions.iter().filter(|action| view.quarantine.holds_action(action)).map(|a| a.key).collect();
+    json!({
+        "trace_id": id.to_string(), "actions": view.actions, "quarantined": held,
+        "contract": {"id": rules.contract.id(), "judgements": contract}, "price_table": rules.table.id(),
+    })
 }
 
 /// Returns an effect, marked where nothing acted on it.
@@ -277,6 +315,7 @@ fn as_tree(actions: &[Action]) -> Vec<(usize, &Action)> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use verdict_ledger::Record;
     use verdict_ledger::event::Event;
 
     fn record(seq: u64, span: u64, parent: Option<u64>, start_ns: u64) -> Record {
@@ -308,7 +347,7 @@ mod tests {
             record(4, 21, Some(22), 40),
             record(5, 22, Some(21), 50),
         ];
-        let actions = fold(&records);
+        let actions = action::fold(&records, 0);
         let order: Vec<(usize, u64)> =
             as_tree(&actions).into_iter().map(|(depth, action)| (depth, action.key)).collect();
         assert_eq!(order, [(0, 3), (1, 2), (1, 1), (0, 4), (1, 5)]);
