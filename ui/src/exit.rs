@@ -159,7 +159,7 @@ impl CliError {
         self
     }
 
-    fn of(kind: Kind, error: &dyn Error) -> Self {
+    pub(crate) fn of(kind: Kind, error: &dyn Error) -> Self {
         Self::new(kind, chain(error))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::statements::Statements;
 
-use crate::event::{Agent, Event};
+use crate::event::{ActionKind, Agent, Event};
 use crate::id::{SpanId, TraceId};
 use crate::record::Record;
 
@@ -46,6 +46,13 @@ impl Fact<'_> {
     /// Returns the MCP method, which the mapper keeps among the attributes.
     pub(super) fn mcp_method(&self) -> Option<&str> {
         self.event.attributes.get("mcp.method.name").and_then(serde_json::Value::as_str)
+    }
+
+    /// Returns the tokens, in and out, of a model call that states both and some.
+    pub(super) fn metered(&self) -> Option<(u64, u64)> {
+        let usage = self.event.usage.as_ref().filter(|usage| !usage.aggregate)?;
+        let tokens = (usage.input_tokens?, usage.output_tokens?);
+        (self.event.action.kind == ActionKind::Model && tokens != (0, 0)).then_some(tokens)
     }
 
     /// Tells whether the other fact is about the same kind and name.

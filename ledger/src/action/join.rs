@@ -225,7 +225,9 @@ fn nested(facts: &Facts<'_>, reports: &[Reports<'_>], sets: &mut Sets) {
             method.and_then(|method| reports.get(fact.above?)?.like(fact)?.methods.get(method).copied());
         if let Some(client) = client {
             sets.union(client, index);
-        } else if let Some(wrapper) = wrapper_of(facts, reports, fact) {
+        } else if let Some(wrapper) =
+            wrapper_of(facts, reports, fact).or_else(|| unit_of(facts, reports, fact))
+        {
             wrapped.entry(wrapper).or_default().insert(index, (wrapper, index));
         }
     }
@@ -262,6 +264,21 @@ fn wrapper_of(facts: &Facts<'_>, reports: &[Reports<'_>], fact: &Fact<'_>) -> Op
         // A span that nobody reported may be anything.
         if here.earliest.is_none() || here.known {
             return None;
+        }
+        above = facts.span(above?)?.parent;
+    }
+    None
+}
+
+/// Finds the nearest model call above that states the very same tokens, with nothing but `other` in between: a unit of
+/// work that a governance layer put around the call.
+fn unit_of(facts: &Facts<'_>, reports: &[Reports<'_>], fact: &Fact<'_>) -> Option<usize> {
+    let tokens = fact.metered()?;
+    let mut above = fact.above;
+    for _ in 0..WRAPPER_HOPS_MAX {
+        let here = reports.get(above?)?;
+        if here.earliest.is_none() || here.known {
+            return here.metered.get(&tokens).copied();
         }
         above = facts.span(above?)?.parent;
     }

@@ -53,7 +53,60 @@ pub(super) fn merge(
         .collect();
     actions.sort_by_key(|action| action.key);
     compensate(&mut actions);
+    repeat(&mut actions);
     actions
+}
+
+/// Tokens of the nearest calls below an action.
+#[derive(Clone, Copy, Default)]
+struct Below {
+    input: u64,
+    output: u64,
+    calls: u64,
+}
+
+/// Finds usages that repeat those of the calls below them, whatever the source says, so that they are not summed: the
+/// tokens of an action are to the last one those of its nearest descendants together.
+fn repeat(actions: &mut [Action]) {
+    let index: BTreeMap<u64, usize> =
+        actions.iter().enumerate().map(|(at, action)| (action.key, at)).collect();
+    let parents: Vec<Option<usize>> =
+        actions.iter().map(|action| action.parent.and_then(|parent| index.get(&parent)).copied()).collect();
+    let mut waiting = vec![0_usize; actions.len()];
+    for parent in parents.iter().flatten() {
+        if let Some(count) = waiting.get_mut(*parent) {
+            *count += 1;
+        }
+    }
+    // From the leaves up; links can close a ring, whose actions are never ready and repeat nothing.
+    let mut ready: Vec<usize> = (0..actions.len()).filter(|at| waiting.get(*at) == Some(&0)).collect();
+    let mut below = vec![Below::default(); actions.len()];
+    while let Some(at) = ready.pop() {
+        let (Some(action), Some(sums)) = (actions.get_mut(at), below.get(at).copied()) else { continue };
+        let mut own = None;
+        if let Some(usage) = action.usage.as_mut().filter(|usage| !usage.aggregate) {
+            let stated = usage.input_tokens.zip(usage.output_tokens).filter(|tokens| *tokens != (0, 0));
+            if sums.calls > 0 && stated == Some((sums.input, sums.output)) {
+                usage.aggregate = true;
+            } else {
+                let (input, output) = (usage.input_tokens.unwrap_or(0), usage.output_tokens.unwrap_or(0));
+                own = Some(Below { input, output, calls: 1 });
+            }
+        }
+        let up = own.unwrap_or(sums);
+        let Some(parent) = parents.get(at).copied().flatten() else { continue };
+        if let Some(sums) = below.get_mut(parent) {
+            sums.input = sums.input.saturating_add(up.input);
+            sums.output = sums.output.saturating_add(up.output);
+            sums.calls = sums.calls.saturating_add(up.calls);
+        }
+        if let Some(count) = waiting.get_mut(parent) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                ready.push(parent);
+            }
+        }
+    }
 }
 
 /// Marks what other actions undid.

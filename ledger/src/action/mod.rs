@@ -14,7 +14,8 @@
 //!    (profile `mcp`, digits only) is unique inside its connection only and joins nothing.
 //! 4. **Client and server**: an event directly under another with the same `mcp.method.name`, kind and name.
 //! 5. **Wrapper**: a tool span whose nearest descendants (through spans of kind `other`) hold exactly one call
-//!    of the same tool. Two call ids that differ keep them apart.
+//!    of the same tool. Two call ids that differ keep them apart. So is a model call around exactly one with the very same
+//!    tokens: the unit of work of a governance layer.
 //! 6. **The answer**: an event that links `approves`, or whose decision carries the `approval_id` of an earlier
 //!    `require_approval`, adds its decision to the action that asked. It stays an action of its own when it
 //!    used something or is another tool call; else it is folded in.

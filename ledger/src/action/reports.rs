@@ -13,6 +13,8 @@ pub(super) struct Reports<'f> {
     pub(super) earliest: Option<usize>,
     /// True when one is of another kind than `other`.
     pub(super) known: bool,
+    /// Model calls by their tokens, in and out.
+    pub(super) metered: BTreeMap<(u64, u64), usize>,
 }
 
 /// Reports of one kind and name in one span; of several the earliest, by what they say.
@@ -59,6 +61,10 @@ pub(super) fn of_spans<'f>(facts: &'f Facts<'_>) -> Vec<Reports<'f>> {
                     *known = earlier(*known, index);
                 }
                 None => earliest(&mut thing.uncalled, index),
+            }
+            if let Some(tokens) = fact.metered() {
+                let known = reports.metered.entry(tokens).or_insert(index);
+                *known = earlier(*known, index);
             }
             if let Some(method) = fact.mcp_method() {
                 let known = thing.methods.entry(method).or_insert(index);

@@ -329,6 +329,59 @@ fn usage_is_counted_once_and_never_from_an_aggregate() {
     assert_eq!(actions[0].cost(), None);
 }
 
+fn used(input: u64, output: u64) -> impl FnOnce(&mut Event) {
+    move |event| {
+        event.usage =
+            Some(Usage { input_tokens: Some(input), output_tokens: Some(output), ..Usage::default() });
+    }
+}
+
+#[test]
+fn a_unit_of_work_around_a_call_is_that_call() {
+    let cost = Cost { nano: 7, currency: "USD".to_owned(), basis: "reported".to_owned() };
+    let unit = |id: &str, s: u8| {
+        let unit = Make::new(id, ActionKind::Model, "score").place(1, s, 0).edit(used(812, 64));
+        unit.ruled(Effect::Allow, AuthorityKind::Policy)
+            .edit(|e| e.usage.as_mut().unwrap().cost = Some(cost.clone()))
+    };
+    let call = |id: &str, s: u8, parent: u8| {
+        Make::new(id, ActionKind::Model, "gpt-4o-mini").place(1, s, parent).edit(used(812, 64)).edit(
+            |event| {
+                event.usage.as_mut().unwrap().model = Some("gpt-4o-mini".to_owned());
+            },
+        )
+    };
+    let one = folded(vec![unit("unit", 1), call("call", 2, 1)]);
+    assert_eq!(one.len(), 1);
+    assert_eq!((one[0].name.as_str(), one[0].rulings.len(), one[0].cost()), ("score", 1, Some(&cost)));
+    assert_eq!(one[0].own_usage().unwrap().model.as_deref(), Some("gpt-4o-mini"));
+    // Two such calls are two, and the unit is not one of them.
+    let two = folded(vec![unit("unit", 1), call("a", 2, 1), call("b", 3, 1)]);
+    assert_eq!(two.len(), 3);
+    let other = folded(vec![unit("unit", 1), call("call", 2, 1).edit(used(812, 65))]);
+    assert_eq!(other.len(), 2);
+}
+
+#[test]
+fn what_repeats_the_calls_below_it_is_not_summed_whatever_its_source_says() {
+    let actions = folded(vec![
+        Make::new("agent", ActionKind::Agent, "a").place(1, 1, 0).edit(used(30, 3)),
+        Make::new("chain", ActionKind::Other, "c").place(1, 2, 1),
+        Make::new("one", ActionKind::Model, "m").place(1, 3, 2).edit(used(10, 1)),
+        Make::new("two", ActionKind::Model, "m").place(1, 4, 2).edit(used(20, 2)),
+        // Nothing below it: its own.
+        Make::new("leaf", ActionKind::Agent, "b").place(1, 5, 1).edit(used(0, 0)),
+    ]);
+    assert_eq!(actions.iter().filter_map(|a| a.own_usage()?.input_tokens).sum::<u64>(), 30);
+    assert!(actions[0].usage.as_ref().unwrap().aggregate && actions[0].own_usage().is_none());
+    // One more token and it is something else.
+    let actions = folded(vec![
+        Make::new("agent", ActionKind::Agent, "a").place(1, 1, 0).edit(used(31, 3)),
+        Make::new("one", ActionKind::Model, "m").place(1, 3, 1).edit(used(30, 3)),
+    ]);
+    assert_eq!(actions.iter().filter_map(|a| a.own_usage()?.input_tokens).sum::<u64>(), 61);
+}
+
 #[test]
 fn findings_need_no_rules() {
     let tool = |id: &str, s: u8| Make::tool(id, id).place(1, s, 0);

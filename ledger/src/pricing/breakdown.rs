@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::Unpriced;
 use crate::action::Action;
@@ -172,6 +173,41 @@ pub struct Breakdown {
     pub rows: Vec<Row>,
     /// Everything.
     pub total: Row,
+}
+
+impl Breakdown {
+    /// Writes it as JSON; amounts are nano-units as decimal strings.
+    pub fn json(&self, by: &[Dimension], limit: usize) -> Value {
+        let rows: Vec<Value> = self.rows.iter().take(limit).map(|row| row.json(by)).collect();
+        json!({
+            "by": by.iter().map(Dimension::as_str).collect::<Vec<_>>(),
+            "rows": rows,
+            "rows_left_out": self.rows.len().saturating_sub(limit),
+            "total": self.total.json(&[]),
+        })
+    }
+}
+
+impl Row {
+    fn json(&self, by: &[Dimension]) -> Value {
+        let values =
+            by.iter().zip(&self.values).map(|(name, value)| (name.as_str().to_owned(), json!(value)));
+        let cost = self.cost.iter().map(|(currency, sum)| {
+            let nano = |nano: i128| nano.to_string();
+            let sum = json!({
+                "total_nano": nano(sum.total()), "reported_nano": nano(sum.reported), "priced_nano": nano(sum.priced),
+            });
+            (currency.clone(), sum)
+        });
+        let unpriced = self.unpriced.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count)));
+        json!({
+            "values": values.collect::<Map<_, _>>(), "actions": self.actions, "cost": cost.collect::<Map<_, _>>(),
+            "reported_count": self.reported, "priced_count": self.priced,
+            "unpriced_count": self.unpriced_count(), "unpriced": unpriced.collect::<Map<_, _>>(),
+            "input_tokens": self.input_tokens, "output_tokens": self.output_tokens,
+            "cache_read_tokens": self.cache_read_tokens, "cache_write_tokens": self.cache_write_tokens,
+        })
+    }
 }
 
 /// Breaks down priced actions. `labels` are theirs, in their order.

@@ -140,8 +140,9 @@ impl From<ReleaseError> for CliError {
         match error {
             ReleaseError::Ledger(error) => error.into(),
             ReleaseError::Append(error) => error.into(),
-            ReleaseError::Nothing => Self::of(Kind::Unusable, &error)
-                .hint("`verdict contract report` lists what is in quarantine"),
+            ReleaseError::Nothing => {
+                Self::of(Kind::Unusable, &error).hint("`verdict contract report` lists what is in quarantine")
+            }
             _ => Self::of(Kind::Unusable, &error),
         }
     }

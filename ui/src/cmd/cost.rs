@@ -1,6 +1,6 @@
 //! `verdict cost`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use verdict_diff::render::table::{Align, Table};
 use verdict_diff::render::text::{amount, counted, visible};
 use verdict_diff::weight::Nano;
@@ -69,7 +69,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let found = breakdown(chosen.map(|(action, labels)| (action, Some(labels))), &by);
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     if json {
-        context.output.json(&report(&found, &by, limit, &view.table.id(), left_out))?;
+        let mut report = found.json(&by, limit);
+        if let Some(members) = report.as_object_mut() {
+            members.insert("price_table".to_owned(), json!(view.table.id()));
+            members.insert("quarantined_left_out".to_owned(), json!(left_out));
+        }
+        context.output.json(&report)?;
         return Ok(Exit::Clean);
     }
     context.output.result(&told(&found, &by, limit))?;
@@ -108,45 +113,6 @@ fn dimensions(names: &[String], labels: &[LabelSource]) -> Result<Vec<Dimension>
         by.push(dimension);
     }
     Ok(by)
-}
-
-fn report(found: &Breakdown, by: &[Dimension], limit: usize, table: &str, left_out: u64) -> Value {
-    let rows: Vec<Value> = found.rows.iter().take(limit).map(|row| with_values(row, by)).collect();
-    json!({
-        "by": by.iter().map(Dimension::as_str).collect::<Vec<_>>(),
-        "price_table": table,
-        "rows": rows,
-        "rows_left_out": found.rows.len().saturating_sub(limit),
-        "total": with_values(&found.total, &[]),
-        "quarantined_left_out": left_out,
-    })
-}
-
-fn with_values(row: &Row, by: &[Dimension]) -> Value {
-    let values: serde_json::Map<String, Value> = by
-        .iter()
-        .zip(&row.values)
-        .map(|(dimension, value)| (dimension.as_str().to_owned(), json!(value)))
-        .collect();
-    let cost: serde_json::Map<String, Value> = row
-        .cost
-        .iter()
-        .map(|(currency, sum)| {
-            let sum = json!({
-                "total_nano": Nano(sum.total()), "reported_nano": Nano(sum.reported), "priced_nano": Nano(sum.priced),
-            });
-            (currency.clone(), sum)
-        })
-        .collect();
-    let unpriced: serde_json::Map<String, Value> =
-        row.unpriced.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count))).collect();
-    json!({
-        "values": values, "actions": row.actions, "cost": cost,
-        "reported_count": row.reported, "priced_count": row.priced,
-        "unpriced_count": row.unpriced_count(), "unpriced": unpriced,
-        "input_tokens": row.input_tokens, "output_tokens": row.output_tokens,
-        "cache_read_tokens": row.cache_read_tokens, "cache_write_tokens": row.cache_write_tokens,
-    })
 }
 
 fn told(found: &Breakdown, by: &[Dimension], limit: usize) -> String {

@@ -110,7 +110,9 @@ fn show(default: bool, file: bool, context: &Context) -> Result<Exit, CliError> 
     for price in table.prices() {
         lines.row(row(price));
     }
-    text.push_str(&(lines.lines(160).join("\n") + "\nfor a million tokens; sources are in the file (--file)\n"));
+    text.push_str(
+        &(lines.lines(160).join("\n") + "\nfor a million tokens; sources are in the file (--file)\n"),
+    );
     context.output.result(&text)?;
     Ok(Exit::Clean)
 }

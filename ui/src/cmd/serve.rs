@@ -83,6 +83,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let mut options = ServeOptions::new(args.listen);
     options.ledger_dir = Some(context.ledger.clone());
     options.fsck_every = args.fsck_every.0;
+    options.limits.settle_ns = context.settle_ns;
     let ledger = context
         .writer("if that is another `verdict serve`, use its address, or stop it first; one server takes any number of agents")
         .map_err(|error| match error.kind {

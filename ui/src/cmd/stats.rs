@@ -121,14 +121,14 @@ fn count(ledger: &Ledger, args: &Args, context: &Context) -> Result<Stats, CliEr
     let size = ledger.head().size;
     let mut stats = Stats { entries: size, ..Stats::default() };
     let mut traces = BTreeSet::new();
-    let view = viewing::view(ledger, 0..size, LabelSource::defaults(), context, &mut |record| {
-        match &record.event {
-            Some(event) => {
-                stats.events += 1;
-                traces.extend(event.trace_id);
-            }
-            None => *stats.system_facts.entry(record.kind.clone()).or_default() += 1,
+    let view = viewing::view(ledger, 0..size, LabelSource::defaults(), context, &mut |record| match &record
+        .event
+    {
+        Some(event) => {
+            stats.events += 1;
+            traces.extend(event.trace_id);
         }
+        None => *stats.system_facts.entry(record.kind.clone()).or_default() += 1,
     })?;
     stats.traces = traces.len() as u64;
     stats.pricing.table = view.table.id();
@@ -149,7 +149,9 @@ fn count(ledger: &Ledger, args: &Args, context: &Context) -> Result<Stats, CliEr
         for conflict in &action.conflicts {
             match conflict {
                 Conflict::Decisions { .. } => stats.conflicts.decisions += 1,
-                Conflict::Statements { id, .. } => stats.conflicts.statements += u64::from(ids.insert(id.clone())),
+                Conflict::Statements { id, .. } => {
+                    stats.conflicts.statements += u64::from(ids.insert(id.clone()));
+                }
             }
         }
         stats.judge(&view, at, action);

@@ -215,13 +215,13 @@ fn show(id: &TraceId, context: &Context) -> Result<Exit, CliError> {
     ]);
     for (depth, action) in as_tree(actions) {
         let indent = "  ".repeat(depth.min(12));
-        let mut findings: Vec<&str> =
-            action.findings.iter().map(|finding| finding_name(*finding)).collect();
+        let mut findings: Vec<&str> = action.findings.iter().map(|finding| finding_name(*finding)).collect();
         if view.quarantine.holds_action(action) {
             findings.push("QUARANTINED");
         }
         let at = actions.binary_search_by_key(&action.key, |action| action.key).ok();
-        let lacks = at.and_then(|at| view.judgement(at)).map(|judgement| judgement.missing).unwrap_or_default();
+        let lacks =
+            at.and_then(|at| view.judgement(at)).map(|judgement| judgement.missing).unwrap_or_default();
         table.row(vec![
             action.key.to_string(),
             after(action.start_ns, start_ns),

@@ -48,9 +48,11 @@ pub(crate) fn view(
 
 /// Reads `team=genops.team,metadata.team`.
 pub(crate) fn parse_label(text: &str) -> Result<LabelSource, String> {
-    let expected = || format!("`{text}` is not NAME=ATTRIBUTE[,ATTRIBUTE…], like team=genops.team,metadata.team");
+    let expected =
+        || format!("`{text}` is not NAME=ATTRIBUTE[,ATTRIBUTE…], like team=genops.team,metadata.team");
     let (name, attributes) = text.split_once('=').ok_or_else(expected)?;
-    let attributes: Vec<&str> = attributes.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let attributes: Vec<&str> =
+        attributes.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     if name.trim().is_empty() || attributes.is_empty() {
         return Err(expected());
     }
@@ -65,7 +67,10 @@ pub(crate) fn labels(given: &[LabelSource]) -> Result<Vec<LabelSource>, CliError
         all.push(source.clone());
     }
     if all.len() > LABELS_MAX {
-        return Err(CliError::unusable(format!("{} labels are asked for, and {LABELS_MAX} are the most", all.len())));
+        return Err(CliError::unusable(format!(
+            "{} labels are asked for, and {LABELS_MAX} are the most",
+            all.len()
+        )));
     }
     Ok(all)
 }

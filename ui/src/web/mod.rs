@@ -7,6 +7,7 @@ mod downloads;
 mod error;
 mod inclusion;
 mod ingest;
+mod judge;
 mod middleware;
 mod pages;
 mod projection;

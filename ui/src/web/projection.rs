@@ -7,8 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use verdict_ledger::action::{self, Action};
+use verdict_ledger::action::Action;
+use verdict_ledger::action::labels::LabelSource;
+use verdict_ledger::activation::ActivationError;
+use verdict_ledger::contract::Judgement;
 use verdict_ledger::id::TraceId;
+use verdict_ledger::view::{Rules, View};
 use verdict_ledger::{Ledger, Record};
 
 use super::AppState;
@@ -16,8 +20,6 @@ use super::error::PageError;
 
 /// Ledgers with at most this many entries are folded whole.
 const WHOLE_ENTRIES_MAX: u64 = 20_000;
-/// An action without outcome counts as settled when its last word is this old.
-const SETTLE_NS: u64 = 15 * 60 * 1_000_000_000;
 /// The settle time moves in steps, so that a fold can be kept for a while.
 const SETTLE_STEP_NS: u64 = 60 * 1_000_000_000;
 
@@ -26,8 +28,27 @@ const SETTLE_STEP_NS: u64 = 60 * 1_000_000_000;
 pub(crate) struct Whole {
     size: u64,
     settled_before_ns: u64,
-    actions: Vec<Action>,
+    view: View,
     by_trace: BTreeMap<TraceId, Vec<usize>>,
+}
+
+/// What is said about an action beside itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mark {
+    /// True when it is in quarantine.
+    pub(crate) held: bool,
+    /// What the contract in force says of it, settled or not; `None` when it says nothing.
+    pub(crate) judgement: Option<Judgement>,
+}
+
+impl Mark {
+    fn of(view: &View, index: usize) -> Self {
+        let action = view.actions.get(index);
+        Self {
+            held: action.is_some_and(|action| view.quarantine.holds_action(action)),
+            judgement: view.judgement(index),
+        }
+    }
 }
 
 /// The actions of one trace at a position.
@@ -35,6 +56,8 @@ pub(crate) struct Whole {
 pub(crate) struct TraceActions {
     /// Actions by key.
     pub(crate) actions: Vec<Action>,
+    /// What is said about each.
+    pub(crate) marks: Vec<Mark>,
     /// Positions of the trace's events below the position, in order.
     pub(crate) seqs: Vec<u64>,
     /// How many of them were read; fewer than all when the trace is larger than the limit.
@@ -51,6 +74,7 @@ pub(crate) struct Projection<'a> {
     at: u64,
     settled_before_ns: u64,
     events_max: usize,
+    rules: Rules,
     whole: Option<Arc<Whole>>,
 }
 
@@ -65,11 +89,15 @@ impl<'a> Projection<'a> {
             Some(last) => ledger.record(last)?.map_or(0, |record| record.ts_ns),
             None => state.now_ns(),
         };
-        let settled_before_ns = now_ns.saturating_sub(SETTLE_NS) / SETTLE_STEP_NS * SETTLE_STEP_NS;
+        let settled_before_ns =
+            now_ns.saturating_sub(state.limits().settle_ns) / SETTLE_STEP_NS * SETTLE_STEP_NS;
+        let rules = Rules::read(ledger, at, LabelSource::defaults())?;
         let whole = (at <= WHOLE_ENTRIES_MAX)
-            .then(|| state.whole(at, settled_before_ns, || Whole::fold(ledger, at, settled_before_ns)))
+            .then(|| {
+                state.whole(at, settled_before_ns, || Whole::fold(ledger, at, &rules, settled_before_ns))
+            })
             .transpose()?;
-        Ok(Self { ledger, at, settled_before_ns, events_max: state.limits().trace_events_max, whole })
+        Ok(Self { ledger, at, settled_before_ns, events_max: state.limits().trace_events_max, rules, whole })
     }
 
     /// Tells whether the whole log is folded.
@@ -82,17 +110,33 @@ impl<'a> Projection<'a> {
         self.at
     }
 
+    /// Returns what is in force at the position.
+    pub(crate) const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Returns the view of the whole log, reading it when it is not kept.
+    pub(crate) fn with_whole<T>(&self, look: impl FnOnce(&View) -> T) -> Result<T, PageError> {
+        if let Some(whole) = &self.whole {
+            return Ok(look(&whole.view));
+        }
+        let view = View::read(self.ledger, 0..self.at, &self.rules, self.settled_before_ns, &mut |_| {})?;
+        Ok(look(&view))
+    }
+
     /// Folds one trace. A trace without events below the position gives no positions.
     pub(crate) fn trace(&self, trace: &TraceId) -> Result<TraceActions, PageError> {
         let mut seqs = self.ledger.trace_seqs(trace)?;
         seqs.retain(|seq| *seq < self.at);
         if let Some(whole) = &self.whole {
             let read = seqs.len();
-            return Ok(TraceActions { actions: whole.of(trace), seqs, read, whole: true });
+            let (actions, marks) = whole.of(trace);
+            return Ok(TraceActions { actions, marks, seqs, read, whole: true });
         }
         let records = self.records(&seqs)?;
-        let actions = action::fold(&records, self.settled_before_ns);
-        Ok(TraceActions { actions, read: records.len(), seqs, whole: false })
+        let view = View::of(&records, &self.rules, self.settled_before_ns);
+        let marks = (0..view.actions.len()).map(|index| Mark::of(&view, index)).collect();
+        Ok(TraceActions { actions: view.actions, marks, read: records.len(), seqs, whole: false })
     }
 
     /// Reads records up to the limit.
@@ -106,11 +150,11 @@ impl<'a> Projection<'a> {
 }
 
 impl Whole {
-    fn fold(ledger: &Ledger, size: u64, settled_before_ns: u64) -> Result<Self, PageError> {
+    fn fold(ledger: &Ledger, size: u64, rules: &Rules, settled_before_ns: u64) -> Result<Self, PageError> {
         let records = ledger.records(0..size).collect::<Result<Vec<_>, _>>()?;
-        let actions = action::fold(&records, settled_before_ns);
+        let view = View::of(&records, rules, settled_before_ns);
         let mut by_trace = BTreeMap::<TraceId, Vec<usize>>::new();
-        for (index, action) in actions.iter().enumerate() {
+        for (index, action) in view.actions.iter().enumerate() {
             for trace in action.trace_id.iter().chain(&action.later_traces) {
                 let list = by_trace.entry(*trace).or_default();
                 if list.last() != Some(&index) {
@@ -118,7 +162,7 @@ impl Whole {
                 }
             }
         }
-        Ok(Self { size, settled_before_ns, actions, by_trace })
+        Ok(Self { size, settled_before_ns, view, by_trace })
     }
 
     /// Tells whether this is the fold of a position and time.
@@ -126,8 +170,19 @@ impl Whole {
         self.size == size && self.settled_before_ns == settled_before_ns
     }
 
-    fn of(&self, trace: &TraceId) -> Vec<Action> {
+    fn of(&self, trace: &TraceId) -> (Vec<Action>, Vec<Mark>) {
         let indexes = self.by_trace.get(trace).into_iter().flatten();
-        indexes.filter_map(|index| self.actions.get(*index)).cloned().collect()
+        indexes
+            .filter_map(|index| Some((self.view.actions.get(*index)?.clone(), Mark::of(&self.view, *index))))
+            .unzip()
+    }
+}
+
+impl From<ActivationError> for PageError {
+    fn from(error: ActivationError) -> Self {
+        match error {
+            ActivationError::Ledger(error) => error.into(),
+            error => Self::Policy { detail: super::error::chain(&error) },
+        }
     }
 }

@@ -42,6 +42,10 @@ pub fn app(state: AppState) -> Router {
         .layer(from_fn_with_state(state.clone(), limits::page));
     let work = Router::new()
         .route("/diff", get(pages::diff::show))
+        .route("/cost", get(pages::cost::show))
+        .route("/contract", get(pages::contract::show))
+        .route("/api/v1/cost", get(pages::cost::api))
+        .route("/api/v1/contract", get(pages::contract::api))
         .route("/integrity/verify", post(pages::integrity::verify))
         .method_not_allowed_fallback(|| async { PageError::MethodNotAllowed })
         .layer(from_fn_with_state(state.clone(), limits::work));

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use verdict_ledger::Ledger;
 use verdict_ledger::clock::{Clock, SystemClock};
 
+use super::judge::{self, Judge};
 use super::schedule::Schedule;
 use super::state::{AppState, Limits};
 use crate::anchor::StatusView;
@@ -137,6 +138,8 @@ impl Server {
         let (told, mut stopping) = watch::channel(false);
         let mut draining = told.subscribe();
         // Ends with this function, however that ends: the ledger must be closed after it, not under it.
+        let _judge =
+            Judge::start(self.state.clone(), judge::EVERY).map_err(|source| ServeError::Serve { source })?;
         let _schedule = self
             .fsck_every
             .map(|every| Schedule::start(self.state.clone(), every))

@@ -38,6 +38,10 @@ pub struct Limits {
     pub trace_events_max: usize,
     /// Traces that one list request looks at while it filters.
     pub traces_scanned_max: usize,
+    /// Entries that a page about costs or the contract reads.
+    pub breakdown_entries_max: u64,
+    /// How long nothing must be heard of an action before what is missing counts as missing, nanoseconds.
+    pub settle_ns: u64,
 }
 
 impl Default for Limits {
@@ -52,6 +56,8 @@ impl Default for Limits {
             work_seconds_max: 600,
             trace_events_max: 5_000,
             traces_scanned_max: 2_000,
+            breakdown_entries_max: 200_000,
+            settle_ns: verdict_ledger::action::SETTLE_NS,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 34] = [
+    let commands: [&[&str]; 42] = [
         &[],
         &["init"],
         &["ingest"],
@@ -21,6 +21,14 @@ fn help_of_every_command() {
         &["witness", "init"],
         &["policy", "publish"],
         &["policy", "test"],
+        &["contract", "show"],
+        &["contract", "use"],
+        &["contract", "run"],
+        &["contract", "report"],
+        &["contract", "release"],
+        &["pricing", "show"],
+        &["pricing", "use"],
+        &["cost"],
         &["replay", "run"],
         &["replay", "diff"],
         &["trace", "graph"],

@@ -10,6 +10,7 @@ mod cli_find;
 mod cli_fsck;
 mod cli_help;
 mod cli_keys;
+mod cli_meaning;
 mod cli_redact;
 mod cli_support;
 mod export_log;

@@ -2,6 +2,8 @@
 
 pub(crate) mod about;
 pub(crate) mod chance;
+pub(crate) mod contract;
+pub(crate) mod cost;
 pub(crate) mod diff;
 pub(crate) mod event;
 pub(crate) mod integrity;

@@ -6,13 +6,14 @@ use askama::Template;
 use axum::extract::{Path, State};
 use serde::Deserialize;
 use verdict_ledger::Record;
-use verdict_ledger::action::{Action, Ruling};
+use verdict_ledger::action::{Action, Conflict, Ruling};
+use verdict_ledger::contract::Judgement;
 use verdict_ledger::event::{Event, Rel, Status};
 use verdict_ledger::id::TraceId;
 
 use super::{Page, render};
 use crate::web::error::PageError;
-use crate::web::projection::{Projection, TraceActions};
+use crate::web::projection::{Mark, Projection, TraceActions};
 use crate::web::request::{Params, optional_position, trace_id};
 use crate::web::view::badge::{self, Badge};
 use crate::web::view::execution::{self, GraphView};
@@ -70,7 +71,8 @@ struct ActionView {
     effect: Option<Badge>,
     findings: Vec<Badge>,
     agent: Option<(String, bool)>,
-    user: Option<(String, bool)>,
+    /// What else is known of who acted: name, value, whether it is inherited.
+    who: Vec<(&'static str, String, bool)>,
     call_id: String,
     resource: String,
     classification: String,
@@ -83,6 +85,15 @@ struct ActionView {
     relations: Vec<RelationView>,
     tokens: String,
     cost: String,
+    /// Where the cost is from, or why there is none.
+    basis: String,
+    held: bool,
+    /// What the contract asks for and nothing states.
+    lacks: String,
+    settled: bool,
+    /// What contradicts each other, in words, with entries to look at.
+    conflicts: Vec<(String, Vec<u64>)>,
+    superseded: Vec<u64>,
     duration: String,
     start: Moment,
     /// Short words for the timeline: retry, approval, compensation.
@@ -132,6 +143,9 @@ struct TracePage {
     actions: Vec<ActionView>,
     events: Vec<EventRow>,
     ledger_arg: String,
+    contract: String,
+    quarantined: Badge,
+    unmet: Badge,
 }
 
 /// `GET /traces/{id}`
@@ -152,7 +166,7 @@ fn build(state: &AppState, shell: Shell, trace: TraceId, at: Option<u64>) -> Res
     if folded.seqs.is_empty() {
         return Err(PageError::not_found("trace", trace));
     }
-    let TraceActions { actions, seqs, whole, .. } = folded;
+    let TraceActions { actions, marks, seqs, whole, .. } = folded;
     let event_count = seqs.len();
     // What went on in other traces belongs to the actions here, and links lead to it.
     let own: BTreeSet<u64> = seqs.into_iter().collect();
@@ -161,7 +175,7 @@ fn build(state: &AppState, shell: Shell, trace: TraceId, at: Option<u64>) -> Res
     let records = projection.records(&listed.into_iter().collect::<Vec<_>>())?;
     let keys: BTreeSet<u64> = actions.iter().map(|action| action.key).collect();
     let id = trace.to_string();
-    let summary = Summary::of(&actions);
+    let summary = Summary::of(&actions, &marks);
     Ok(TracePage {
         at: projection.position(),
         pinned: at.is_some(),
@@ -179,8 +193,15 @@ fn build(state: &AppState, shell: Shell, trace: TraceId, at: Option<u64>) -> Res
         ticks: waterfall::ticks(&actions),
         graph: execution::view(&actions, &records),
         events: records.iter().map(|record| event_row(record, own.contains(&record.seq))).collect(),
-        actions: actions.iter().map(|action| action_view(action, &actions, &keys)).collect(),
+        actions: actions
+            .iter()
+            .zip(&marks)
+            .map(|(action, mark)| action_view(action, mark, &actions, &keys))
+            .collect(),
         ledger_arg: state.ledger_arg(),
+        contract: projection.rules().contract.label().to_owned(),
+        quarantined: badge::quarantined(),
+        unmet: badge::unmet(),
         summary,
         id,
         shell,
@@ -201,7 +222,7 @@ fn users(summary: &Summary) -> String {
     if parts.is_empty() { "not stated".to_owned() } else { parts.join(", ") }
 }
 
-fn action_view(action: &Action, all: &[Action], keys: &BTreeSet<u64>) -> ActionView {
+fn action_view(action: &Action, mark: &Mark, all: &[Action], keys: &BTreeSet<u64>) -> ActionView {
     let standing = action.ruling();
     let usage = action.own_usage();
     let tokens: Vec<String> = [
@@ -227,7 +248,7 @@ fn action_view(action: &Action, all: &[Action], keys: &BTreeSet<u64>) -> ActionV
             .agent
             .as_ref()
             .and_then(|agent| Some((agent.value.label()?.to_owned(), agent.inherited))),
-        user: action.user.as_ref().map(|user| (user.value.clone(), user.inherited)),
+        who: who(action),
         call_id: action.call_id.clone().unwrap_or_default(),
         resource: action.resource.clone().unwrap_or_default(),
         classification: action.classification.clone().unwrap_or_default(),
@@ -256,8 +277,10 @@ fn action_view(action: &Action, all: &[Action], keys: &BTreeSet<u64>) -> ActionV
             .map(|relation| RelationView {
                 words: relation_words(relation.rel),
                 name: all
-                    .iter()
-                    .find(|other| other.key == relation.key)
+                    // In the order of their keys.
+                    .binary_search_by_key(&relation.key, |other| other.key)
+                    .ok()
+                    .and_then(|at| all.get(at))
                     .map_or_else(|| format!("entry {}", relation.key), |other| other.name.clone()),
                 link: if keys.contains(&relation.key) {
                     format!("#a-{}", relation.key)
@@ -268,6 +291,12 @@ fn action_view(action: &Action, all: &[Action], keys: &BTreeSet<u64>) -> ActionV
             .collect(),
         tokens: tokens.join(", "),
         cost: action.cost().map(number::cost).unwrap_or_default(),
+        basis: basis(action),
+        held: mark.held,
+        lacks: mark.judgement.as_ref().map(lacks).unwrap_or_default(),
+        settled: action.settled,
+        conflicts: action.conflicts.iter().map(conflict).collect(),
+        superseded: action.superseded.clone(),
         duration: action
             .end_ns
             .filter(|end| *end > action.start_ns)
@@ -275,6 +304,47 @@ fn action_view(action: &Action, all: &[Action], keys: &BTreeSet<u64>) -> ActionV
             .unwrap_or_default(),
         start: time::moment(action.start_ns),
         marks: marks(action),
+    }
+}
+
+/// Who acted, as far as it is known, the agent aside.
+fn who(action: &Action) -> Vec<(&'static str, String, bool)> {
+    let members = [
+        ("User", &action.user),
+        ("Session", &action.session),
+        ("Service", &action.service),
+        ("Environment", &action.environment),
+        ("Tenant", &action.tenant),
+    ];
+    let known = members.into_iter().filter_map(|(name, member)| Some((name, member.as_ref()?)));
+    known.map(|(name, stated)| (name, stated.value.clone(), stated.inherited)).collect()
+}
+
+/// Says where a cost is from, or why there is none.
+fn basis(action: &Action) -> String {
+    match (action.cost(), action.unpriced) {
+        (Some(cost), _) => match cost.basis.strip_prefix("priced:") {
+            Some(table) => format!("from price table {}", text::short_id(table)),
+            None => cost.basis.clone(),
+        },
+        (None, Some(reason)) => reason.words().to_owned(),
+        (None, None) => String::new(),
+    }
+}
+
+fn lacks(judgement: &Judgement) -> String {
+    judgement.missing.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn conflict(conflict: &Conflict) -> (String, Vec<u64>) {
+    match conflict {
+        Conflict::Decisions { effects, seqs } => {
+            let effects: Vec<&str> = effects.iter().map(|effect| effect.as_str()).collect();
+            (format!("decisions differ: {}", effects.join(", ")), seqs.clone())
+        }
+        Conflict::Statements { id, count, seqs } => {
+            (format!("event id {id} came with {count} different contents"), seqs.clone())
+        }
     }
 }
 

@@ -10,8 +10,9 @@ use verdict_ledger::{Ledger, TraceRef};
 use super::chance::Chance;
 use super::{Page, render};
 use crate::web::error::PageError;
-use crate::web::projection::Projection;
+use crate::web::projection::{Projection, TraceActions};
 use crate::web::request::{Params, host, optional_position};
+use crate::web::view::badge::Badge;
 use crate::web::view::page::Shell;
 use crate::web::view::summary::Summary;
 use crate::web::view::time::{self, Moment};
@@ -81,6 +82,7 @@ struct Choice {
 struct TracesPage {
     shell: Shell,
     filter: Filter,
+    quarantined: Badge,
     effects: Vec<Choice>,
     findings: Vec<Choice>,
     rows: Vec<Row>,
@@ -131,6 +133,7 @@ pub(crate) async fn show(
         let found = find(&state, &projection, &filter, before)?;
         let address = |at: Option<u64>, before: Option<u64>| filter.address(at, before);
         render(&TracesPage {
+            quarantined: badge::quarantined(),
             effects: effect_choices(&filter.effect),
             findings: finding_choices(&filter.finding),
             at: position,
@@ -182,13 +185,7 @@ fn find(
             if chance.has(ledger, &trace.trace_id, projection.position())? {
                 let actions = projection.trace(&trace.trace_id)?;
                 if filter.is_empty() || filter.matches(&trace.trace_id.to_string(), &actions.actions) {
-                    found.rows.push(row(
-                        trace,
-                        &actions.actions,
-                        actions.seqs.len(),
-                        actions.read,
-                        projection.position(),
-                    ));
+                    found.rows.push(row(trace, &actions, projection.position()));
                 }
             }
             let full = found.rows.len() >= ROWS_MAX;
@@ -209,9 +206,10 @@ fn older(ledger: &Ledger, below: u64, limit: usize) -> Result<Vec<TraceRef>, Pag
     Ok(ledger.traces(Some(below), limit)?)
 }
 
-fn row(trace: &TraceRef, actions: &[Action], events: usize, read: usize, at: u64) -> Row {
+fn row(trace: &TraceRef, folded: &TraceActions, at: u64) -> Row {
     let id = trace.trace_id.to_string();
-    let summary = Summary::of(actions);
+    let summary = Summary::of(&folded.actions, &folded.marks);
+    let (events, read) = (folded.seqs.len(), folded.read);
     let events = if read < events { format!("{read} of {events}") } else { events.to_string() };
     Row {
         short: text::short_hex(&id),

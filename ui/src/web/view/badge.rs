@@ -26,6 +26,7 @@ const DASH: &str = "M2.5 6h7";
 const BACK: &str = "M5 2.5 2 5.5l3 3M2 5.5h5a2.5 2.5 0 0 1 0 5H6";
 const WARN: &str = "M6 1.5 11 10.5H1zM6 5v2.5M6 9v.2";
 const SPLIT: &str = "M2 6h3l4-3.5M5 6l4 3.5";
+const LOCK: &str = "M3 5.5h6V10H3zM4.2 5.5V4a1.8 1.8 0 0 1 3.6 0v1.5";
 const DOTS: &str = "M2.5 6h.2M6 6h.2M9.5 6h.2";
 
 const fn badge(label: &'static str, tone: &'static str, shape: &'static str, meaning: &'static str) -> Badge {
@@ -82,8 +83,20 @@ pub(crate) const fn finding(finding: Finding) -> Badge {
         Finding::Unfinished => {
             badge("unfinished", "wait", CLOCK, "allowed or waiting, and no outcome followed")
         }
-        Finding::Conflict => badge("conflict", "bad", SPLIT, "two decisions that differ"),
+        Finding::Conflict => {
+            badge("conflict", "bad", SPLIT, "two decisions that differ, or one event id with two contents")
+        }
     }
+}
+
+/// Returns the badge of what a strict contract holds back.
+pub(crate) const fn quarantined() -> Badge {
+    badge("quarantined", "bad", LOCK, "held back by a strict contract; counts nowhere until it is released")
+}
+
+/// Returns the badge of a settled action that does not meet the contract.
+pub(crate) const fn unmet() -> Badge {
+    badge("contract unmet", "wait", DASH, "something that the contract asks for is stated nowhere")
 }
 
 /// Every finding, most urgent first.

@@ -8,6 +8,7 @@ use verdict_ledger::event::{ActionKind, Effect, Trust};
 use super::badge::{self, Badge};
 use super::number::{self, Money};
 use super::time;
+use crate::web::projection::Mark;
 
 /// A badge with how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,12 @@ pub(crate) struct Summary {
     pub(crate) tokens_text: String,
     /// Cost; empty when nothing was stated.
     pub(crate) cost: String,
+    /// Calls without a cost though they used tokens.
+    pub(crate) unpriced: usize,
+    /// Actions in quarantine; they count nowhere else.
+    pub(crate) quarantined: usize,
+    /// Settled actions that do not meet the contract.
+    pub(crate) unmet: usize,
     /// First time that any source states, Unix nanoseconds.
     pub(crate) start_ns: u64,
     /// Length; empty when only one time is known.
@@ -68,7 +75,7 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// Adds up a trace.
-    pub(crate) fn of(actions: &[Action]) -> Self {
+    pub(crate) fn of(actions: &[Action], marks: &[Mark]) -> Self {
         let mut agents = BTreeSet::new();
         let mut users = BTreeSet::new();
         let mut services = BTreeSet::new();
@@ -84,7 +91,15 @@ impl Summary {
         let mut tokens_stated = false;
         let mut unruled = 0;
         let mut summary = Self::default();
-        for action in actions {
+        for (index, action) in actions.iter().enumerate() {
+            let mark = marks.get(index);
+            if mark.is_some_and(|mark| mark.held) {
+                summary.quarantined += 1;
+                continue;
+            }
+            let unmet = mark.and_then(|mark| mark.judgement.as_ref()).is_some_and(|judged| !judged.is_met());
+            summary.unmet += usize::from(unmet && action.settled);
+            summary.unpriced += usize::from(action.unpriced.is_some());
             agents.extend(action.agent.as_ref().and_then(|agent| agent.value.label()).map(str::to_owned));
             users.extend(action.user.as_ref().map(|user| user.value.clone()));
             services.extend(action.service.as_ref().map(|service| service.value.clone()));

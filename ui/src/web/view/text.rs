@@ -53,6 +53,14 @@ pub(crate) fn short_hex(hex: &str) -> String {
     hex.get(..12).unwrap_or(hex).to_owned()
 }
 
+/// Shortens an identity of label and digest: `name@sha256:0123456789ab…`.
+pub(crate) fn short_id(id: &str) -> String {
+    match id.split_once("@sha256:") {
+        Some((label, digest)) => format!("{label}@{}…", short_hex(digest)),
+        None => id.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
