@@ -24,16 +24,20 @@ use verdict_replay::policy::Bundle;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("aisecops", aisecops),
+    ("cloudevents", cloudevents),
     ("detect", detect),
     ("disclosure", disclosures),
     ("entry", entry),
     ("evidence", evidence_bundle),
     ("keys", keys),
+    ("langchain", langchain),
+    ("mcp", mcp),
     ("merkle", merkle_proofs),
     ("native", native),
     ("note", note),
+    ("opa", opa),
     ("otlp_json", otlp_json),
     ("otlp_logs", otlp_logs),
     ("otlp_traces", otlp_traces),
@@ -245,6 +249,33 @@ pub fn native(data: &[u8]) {
 /// The audit log of the AISecOps Interceptor.
 pub fn aisecops(data: &[u8]) {
     map(Format::AiSecOps, data);
+}
+
+/// CloudEvents; and any bytes as the data of one in binary mode, which must come out as one event or be refused.
+pub fn cloudevents(data: &[u8]) {
+    map(Format::CloudEvents, data);
+    let attributes = [("id", "1"), ("source", "urn:fuzz"), ("specversion", "1.0"), ("type", "t")];
+    for media in [None, Some("application/json"), Some("text/plain"), Some("application/octet-stream")] {
+        let structured = ingest::structured_cloudevent(attributes, media, data);
+        let mapped = ingest::map(Format::CloudEvents, &structured, &limits());
+        let taken = mapped.map(|mapped| mapped.events.len() + mapped.rejected.len());
+        assert!(matches!(taken, Ok(1) | Err(_)), "a binary event that is not one event");
+    }
+}
+
+/// OPA decision logs.
+pub fn opa(data: &[u8]) {
+    map(Format::OpaDecisions, data);
+}
+
+/// MCP transcripts.
+pub fn mcp(data: &[u8]) {
+    map(Format::Mcp, data);
+}
+
+/// Callback events of LangChain.
+pub fn langchain(data: &[u8]) {
+    map(Format::LangChain, data);
 }
 
 /// OTLP/JSON.

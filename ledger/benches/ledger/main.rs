@@ -2,7 +2,7 @@
 //!
 //! Every figure stands beside its limit or rival, measured in the same run in alternating rounds; the best round of
 //! each counts, because what is asked is what the code can do, not what the neighbours of this machine do.
-//! `cargo bench -p verdict-ledger -- WHAT`, where WHAT is `append`, `rivals`, `verify`, `size` or `growth`; numbers with machine and
+//! `cargo bench -p verdict-ledger -- WHAT`, where WHAT is `append`, `rivals`, `verify`, `ingest`, `size` or `growth`; numbers with machine and
 //! date go to `docs/performance.md`.
 #![expect(
     clippy::unwrap_used,
@@ -13,6 +13,7 @@
 )]
 
 mod append;
+mod ingest;
 mod measure;
 mod rivals;
 mod sample;
@@ -28,12 +29,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let wanted = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
-    let parts: [(&str, fn()); 7] = [
+    let parts: [(&str, fn()); 8] = [
         ("concurrent", append::concurrently),
         ("thousands", append::thousands),
         ("append", append::run),
         ("rivals", rivals::run),
         ("verify", verify::run),
+        ("ingest", ingest::run),
         ("size", scale::size),
         ("growth", scale::growth),
     ];

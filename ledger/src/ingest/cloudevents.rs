@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::fields::{Fields, Held, TEXT_BYTES_MAX};
 use super::format::Telling;
 use super::time::nanoseconds;
-use super::{IngestError, Reason, Sink, aisecops, native, opa, records, shape};
+use super::{IngestError, Reason, Sink, aisecops, langchain, mcp, native, opa, records, shape};
 use crate::canon::escape_pointer;
 use crate::event::{Action, ActionKind, AuthorityKind, Effect, Event, Link, Rel, Target};
 use crate::id::{Digest, SpanId, TraceId};
@@ -224,6 +224,16 @@ fn inner(
     if telling.is_opa() {
         let (mut event, more) = opa::event(taken(fields), &[], sink)?;
         notes.extend(more);
+        event.id = key;
+        return Ok(event);
+    }
+    if telling.is_mcp() {
+        let mut event = mcp::single(taken(fields), &envelope.source, sink)?;
+        event.id = key;
+        return Ok(event);
+    }
+    if telling.is_langchain() {
+        let mut event = langchain::single(taken(fields), &[], sink)?;
         event.id = key;
         return Ok(event);
     }

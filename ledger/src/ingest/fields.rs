@@ -89,6 +89,12 @@ impl Fields {
         }
     }
 
+    /// Returns the names with a prefix.
+    pub(super) fn names_with(&self, prefix: &str) -> Vec<String> {
+        let from = self.held.range(prefix.to_owned()..);
+        from.map(|(name, _)| name).take_while(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
     /// Drops members that are null, for formats in which null says nothing.
     pub(super) fn drop_nulls(&mut self) {
         self.held.retain(|_, held| !held.value.is_null());

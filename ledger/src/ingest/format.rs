@@ -51,6 +51,10 @@ pub enum Format {
     CloudEvents,
     /// OPA decision logs: an array, or one entry a line.
     OpaDecisions,
+    /// Transcripts of the Model Context Protocol: one JSON-RPC message a line.
+    Mcp,
+    /// Callback events of LangChain and LangGraph, and `astream_events`.
+    LangChain,
 }
 
 /// How much of a compressed body is looked at.
@@ -70,11 +74,13 @@ impl Format {
             Self::AiSecOps => "aisecops",
             Self::CloudEvents => "cloudevents",
             Self::OpaDecisions => "opa",
+            Self::Mcp => "mcp",
+            Self::LangChain => "langchain",
         }
     }
 
     /// Every format, for help texts and parsers of [`Format::as_str`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Native,
         Self::OtlpJson,
         Self::OtlpProtobuf(Signal::Traces),
@@ -83,6 +89,8 @@ impl Format {
         Self::AiSecOps,
         Self::CloudEvents,
         Self::OpaDecisions,
+        Self::Mcp,
+        Self::LangChain,
     ];
 
     /// Tells the format from the bytes, helped by a file name or a media type where the bytes leave it open.
@@ -164,6 +172,11 @@ pub(super) struct Telling {
     envelope: u8,
     decision_id: u8,
     opa: u8,
+    jsonrpc: u8,
+    message: u8,
+    direction: u8,
+    run_id: u8,
+    callback: u8,
 }
 
 impl Telling {
@@ -184,6 +197,11 @@ impl Telling {
             "id" | "source" | "type" => &mut self.envelope,
             "decision_id" => &mut self.decision_id,
             "labels" | "path" | "query" | "result" | "input" | "bundles" => &mut self.opa,
+            "jsonrpc" => &mut self.jsonrpc,
+            "msg" | "message" | "payload" | "rpc" => &mut self.message,
+            "dir" | "direction" => &mut self.direction,
+            "run_id" => &mut self.run_id,
+            "cb" | "callback" | "event" | "parent_run_id" | "parent_ids" => &mut self.callback,
             _ => return,
         };
         *group = group.saturating_add(1);
@@ -201,11 +219,24 @@ impl Telling {
         self.decision_id > 0 && self.opa >= 2
     }
 
+    /// A bare message, or one that its recorder wrapped.
+    pub(super) const fn is_mcp(self) -> bool {
+        self.jsonrpc > 0 || (self.message > 0 && self.direction > 0)
+    }
+
+    pub(super) const fn is_langchain(self) -> bool {
+        self.run_id > 0 && self.callback > 0
+    }
+
     const fn format(self) -> Option<Format> {
         if self.otlp > 0 {
             Some(Format::OtlpJson)
         } else if self.specversion > 0 && self.envelope >= 2 {
             Some(Format::CloudEvents)
+        } else if self.is_mcp() {
+            Some(Format::Mcp)
+        } else if self.is_langchain() {
+            Some(Format::LangChain)
         } else if self.is_opa() {
             Some(Format::OpaDecisions)
         } else if self.is_aisecops() {

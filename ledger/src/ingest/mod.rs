@@ -20,7 +20,10 @@ mod decimal;
 mod fields;
 mod format;
 mod json;
+mod langchain;
 mod lines;
+mod locate;
+mod mcp;
 mod native;
 mod opa;
 mod otlp;
@@ -37,6 +40,7 @@ pub use check::Reason;
 pub use cloudevents::structured as structured_cloudevent;
 pub use format::{Format, Signal};
 pub use json::JsonError;
+pub use locate::{Leaf, LocateError, Located, Origin, locate};
 
 use crate::event::Event;
 use crate::id::Digest;
@@ -252,6 +256,8 @@ pub fn map(format: Format, bytes: &[u8], limits: &Limits) -> Result<Mapped, Inge
         Format::AiSecOps => aisecops::map(&body, &mut sink)?,
         Format::CloudEvents => cloudevents::map(&body, &mut sink)?,
         Format::OpaDecisions => opa::map(&body, &mut sink)?,
+        Format::Mcp => mcp::map(&body, &mut sink)?,
+        Format::LangChain => langchain::map(&body, &mut sink)?,
         Format::OtlpJson => otlp::map_json(&body, &mut sink)?,
         Format::OtlpProtobuf(signal) => otlp::map_protobuf(signal, &body, &mut sink)?,
     }

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use verdict_ledger::event::{Event, Source};
+use verdict_ledger::Record;
+use verdict_ledger::event::{ActionKind, Event, Source};
 use verdict_ledger::id::Digest;
 use verdict_ledger::ingest::{self, Format, Limits, Mapped};
 
@@ -189,4 +190,65 @@ fn every_event_has_a_canonical_form_and_names_its_restated_numbers() {
             }
         }
     }
+}
+
+/// Distinct events of a client by id.
+fn distinct(name: &str) -> Vec<Event> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/clients").join(name);
+    let all = bodies(&folder).into_values().flat_map(|mapped| mapped.events);
+    all.map(|event| (event.id.clone(), event)).collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
+fn records(events: Vec<Event>) -> Vec<Record> {
+    let record = |(seq, event): (u64, Event)| Record {
+        seq,
+        ts_ns: event.end_ns.or(event.start_ns).unwrap_or_default(),
+        kind: "action.reported".to_owned(),
+        event: Some(Box::new(event)),
+        body: serde_json::Map::new(),
+        withheld: Vec::new(),
+    };
+    (0..).zip(events).map(record).collect()
+}
+
+#[test]
+fn forty_tool_facts_of_mcp_are_twenty_actions() {
+    let events = distinct("mcp-native");
+    let is_tool = |event: &&Event| event.action.kind == ActionKind::Tool;
+    assert_eq!(events.iter().filter(is_tool).count(), 40);
+    let records = records(events);
+    let actions = verdict_ledger::action::fold(&records, u64::MAX);
+    assert_eq!(actions.iter().filter(|action| action.kind == ActionKind::Tool).count(), 20);
+}
+
+#[test]
+fn the_loop_of_claude_code_counts_its_tokens_once() {
+    let records = records(distinct("claude-code-loop"));
+    let actions = verdict_ledger::action::fold(&records, u64::MAX);
+    let input: u64 = actions.iter().filter_map(|action| action.own_usage()?.input_tokens).sum();
+    assert_eq!(input, 29_127);
+}
+
+#[test]
+fn an_approval_is_one_action_with_what_was_asked_and_what_was_answered() {
+    let records = records(distinct("cloudevents"));
+    let actions = verdict_ledger::action::fold(&records, u64::MAX);
+    let effects: Vec<Vec<&str>> = actions
+        .iter()
+        .map(|action| action.rulings.iter().map(|ruling| ruling.decision.effect.as_str()).collect())
+        .collect();
+    assert_eq!(effects, [["require_approval", "allow"]]);
+}
+
+#[test]
+fn a_call_of_a_transcript_is_one_action_with_its_hints() {
+    let records = records(distinct("mcp-jsonrpc"));
+    let actions = verdict_ledger::action::fold(&records, u64::MAX);
+    let calls: Vec<_> = actions.iter().filter(|action| action.kind == ActionKind::Tool).collect();
+    // 20 recorded, 3 and 1 written; the answered pause of the last is folded into the call that asked, or stands beside.
+    assert!((24..=25).contains(&calls.len()), "{}", calls.len());
+    let delete = calls.iter().find(|action| action.name == "delete_records").unwrap();
+    assert_eq!(delete.capabilities, ["hint:destructive", "hint:not-openWorld", "hint:not-readOnly"]);
+    let answered = calls.iter().filter(|action| action.arguments.is_some() && action.outcome.is_some());
+    assert!(answered.count() >= 23);
 }

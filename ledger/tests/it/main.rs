@@ -5,6 +5,7 @@ mod bad_input;
 mod clients;
 mod compatibility;
 mod crash;
+mod edge_json;
 mod erasure;
 mod ingest;
 mod keys;

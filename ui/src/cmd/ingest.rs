@@ -69,6 +69,10 @@ enum InputFormat {
     Cloudevents,
     /// OPA decision logs: an array, or one entry a line.
     Opa,
+    /// MCP transcript: one JSON-RPC message a line.
+    Mcp,
+    /// Callback events of LangChain or LangGraph.
+    Langchain,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -266,6 +270,8 @@ fn format_of(input: &Input, asked: InputFormat, bytes: &[u8]) -> Option<Format> 
         InputFormat::Aisecops => Some(Format::AiSecOps),
         InputFormat::Cloudevents => Some(Format::CloudEvents),
         InputFormat::Opa => Some(Format::OpaDecisions),
+        InputFormat::Mcp => Some(Format::Mcp),
+        InputFormat::Langchain => Some(Format::LangChain),
         InputFormat::OtlpProto => {
             match Format::detect(name.as_deref(), Some("application/x-protobuf"), bytes) {
                 Some(Format::OtlpProtobuf(signal)) => Some(Format::OtlpProtobuf(signal)),
@@ -305,7 +311,7 @@ fn unrecognised(input: &Input, bytes: &[u8], broken: Option<String>) -> CliError
         (false, None) => "no format that is known".to_owned(),
     };
     let error = CliError::unusable(format!("{}: {what}", input.name()))
-        .hint("taken are native events (one JSON object a line), OTLP as protobuf or JSON, and AISecOps logs; gzip or not");
+        .hint("taken are native events, CloudEvents, OPA decision logs, AISecOps logs, MCP transcripts and LangChain callbacks (JSON: one a line, or an array), and OTLP as protobuf or JSON; gzip or not");
     if told { error } else { error.hint("name the format with --input-format to see where the file breaks") }
 }
 

@@ -5,6 +5,7 @@
 //! change nothing either.
 
 mod json;
+pub(super) mod parts;
 mod record;
 mod scan;
 mod value;

@@ -95,7 +95,7 @@ fn single(name: &str, value: Value) -> Value {
 }
 
 /// Writes a double the way proto3 JSON does.
-fn double_text(double: f64) -> String {
+pub(super) fn double_text(double: f64) -> String {
     if double.is_nan() {
         "NaN".to_owned()
     } else if double.is_infinite() {

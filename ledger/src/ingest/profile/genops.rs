@@ -7,15 +7,52 @@ use super::{Draft, Point, Profile, Record, Unset};
 use crate::event::{ActionKind, Authority, AuthorityKind, Budget, Decision, Effect, PolicyRef, Usage};
 use crate::ingest::fields::{Fields, Held};
 
-pub(super) const PROFILE: Profile = Profile {
-    name: "genops",
+/// Specification 0.1, which can be checked: what a unit breaks is said, and the unit is taken all the same.
+pub(super) const SPECIFICATION: Profile = Profile {
+    name: "genops-0.1",
     version: 1,
-    applies: |draft| {
-        draft.fields.get("genops.spec.version").is_some()
-            || draft.fields.get("genops.operation.name").is_some()
+    applies: |draft| draft.fields.get("genops.spec.version").is_some(),
+    map: |draft| {
+        check(draft);
+        map(draft);
     },
-    map,
 };
+
+/// The SDK, which came before the specification and says less.
+pub(super) const SDK: Profile =
+    Profile { name: "genops-sdk", version: 1, applies: |draft| draft.fields.has_prefix("genops."), map };
+
+/// What the specification requires of every unit. Accounting may be absent when a unit was stopped before it.
+const REQUIRED: [&str; 6] = [
+    "genops.team",
+    "genops.project",
+    "genops.environment",
+    "genops.operation.name",
+    "genops.operation.type",
+    "genops.policy.result",
+];
+
+fn check(draft: &mut Draft) {
+    let missing: Vec<&str> = REQUIRED.into_iter().filter(|name| draft.fields.get(name).is_none()).collect();
+    if !missing.is_empty() {
+        draft.notes.push(format!("the unit breaks GenOps 0.1: it lacks {}", missing.join(", ")));
+    }
+    let result = draft.fields.get_text("genops.policy.result");
+    if let Some(word) =
+        result.filter(|word| !["ALLOWED", "BLOCKED", "WARNING", "RATE_LIMITED"].contains(word))
+    {
+        let note = format!("the unit breaks GenOps 0.1: `{word}` is no result of it");
+        draft.notes.push(note);
+    }
+    let allowed = draft.fields.get_text("genops.policy.result").map(|word| word == "ALLOWED");
+    let has_code = draft.fields.get("genops.policy.reason_code").is_some();
+    let problem = match (allowed, has_code) {
+        (Some(true), true) => "a reason code beside ALLOWED",
+        (Some(false), false) => "a result other than ALLOWED without a reason code",
+        _ => return,
+    };
+    draft.notes.push(format!("the unit breaks GenOps 0.1: {problem}"));
+}
 
 fn map(draft: &mut Draft) {
     let operation_type = draft.fields.get_text("genops.operation.type").unwrap_or_default();
@@ -38,11 +75,13 @@ fn map(draft: &mut Draft) {
             "genops.tokens.input",
             "genops.input_tokens",
             "genops.tokens_input",
+            "genops.tokens_in",
         ]),
         output_tokens: fields.first_count(&[
             "genops.tokens.output",
             "genops.output_tokens",
             "genops.tokens_output",
+            "genops.tokens_out",
         ]),
         aggregate: kind == ActionKind::Agent,
         ..Usage::default()
@@ -62,7 +101,10 @@ fn cost(draft: &mut Draft) -> Option<crate::event::Cost> {
     let in_dollars = draft.cost(&["genops.cost_usd", "genops.total_cost_usd"], "USD");
     // The specification leaves the currency out when it is US dollars; nothing else is assumed from silence.
     let currency = stated.as_deref().unwrap_or("USD");
-    let cost = draft.cost(&["genops.cost.total", "genops.cost.amount", "genops.total_cost"], currency);
+    let cost = draft.cost(
+        &["genops.cost.total", "genops.cost.amount", "genops.total_cost", "genops.cost.estimated"],
+        currency,
+    );
     if cost.is_some() && stated.is_some() {
         draft.fields.take("genops.cost.currency");
     }

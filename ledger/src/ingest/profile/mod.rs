@@ -2,15 +2,21 @@
 //!
 //! A profile is a row of [`PROFILES`]: how it is told, its version, and a pure function that moves what it
 //! understands out of the attributes into the event. What it does not understand it does not touch.
-//! `docs/events.md` shows how to add one.
+//! `docs/profiles.md` shows how to add one.
 
 mod claude_code;
+mod codex;
 mod generic;
 mod genops;
 mod mcp;
+mod openai_agents;
+mod openclaw;
 mod openinference;
 mod otel_genai;
+mod pydantic_ai;
+mod strands;
 mod traceloop;
+mod vercel_ai;
 
 use serde_json::{Map, Value};
 
@@ -32,12 +38,19 @@ struct Profile {
 }
 
 /// Every profile; the first that applies is used, so the more specific come first.
-const PROFILES: [Profile; 7] = [
+const PROFILES: [Profile; 14] = [
     claude_code::PROFILE,
-    genops::PROFILE,
+    codex::PROFILE,
+    openclaw::PROFILE,
+    genops::SPECIFICATION,
+    genops::SDK,
     openinference::PROFILE,
     mcp::PROFILE,
     traceloop::PROFILE,
+    vercel_ai::PROFILE,
+    strands::PROFILE,
+    pydantic_ai::PROFILE,
+    openai_agents::PROFILE,
     otel_genai::PROFILE,
     generic::PROFILE,
 ];
@@ -229,6 +242,12 @@ impl Draft {
         if self.event.action.kind == ActionKind::Tool || !from_tool {
             self.event.decision = Some(Decision::new(Effect::RequireApproval, AuthorityKind::Unknown));
         }
+    }
+
+    /// Takes an attribute of the first span event of a name, reading JSON that was sent inside a string.
+    pub(super) fn point_json(&mut self, point: &str, name: &str) -> Option<Held> {
+        let Record::Span(parts) = &mut self.record else { return None };
+        parts.points.iter_mut().find(|candidate| candidate.name == point)?.fields.json(name)
     }
 
     /// Sets usage if it says anything.

@@ -6,7 +6,7 @@
 use super::{Draft, Profile, Unset};
 use crate::event::{ActionKind, Authority, AuthorityKind, Decision, Effect, PolicyRef, Usage};
 
-pub(super) const PROFILE: Profile = Profile { name: "otel-genai", version: 1, applies, map };
+pub(super) const PROFILE: Profile = Profile { name: "otel-genai", version: 2, applies, map };
 
 fn applies(draft: &Draft) -> bool {
     draft.fields.get("gen_ai.operation.name").is_some()
@@ -14,14 +14,15 @@ fn applies(draft: &Draft) -> bool {
         || draft.fields.has_prefix("gen_ai.")
 }
 
-fn map(draft: &mut Draft) {
+pub(super) fn map(draft: &mut Draft) {
     let operation = draft.fields.get_text("gen_ai.operation.name").unwrap_or_default().to_owned();
     let log_event = draft.log_event().map(str::to_owned);
     draft.event.action.kind = match log_event.as_deref() {
         Some("gen_ai.evaluation.result") => ActionKind::Guard,
         _ => kind(&operation).unwrap_or_else(|| guess(draft)),
     };
-    draft.session_from(&["gen_ai.conversation.id"]);
+    draft.session_from(&["langfuse.session.id", "gen_ai.conversation.id", "gen_ai.thread.id"]);
+    draft.user_from(&["langfuse.user.id"]);
     agent(draft);
     name(draft);
     usage(draft);
@@ -37,8 +38,8 @@ fn map(draft: &mut Draft) {
     match draft.event.action.kind {
         ActionKind::Tool => {
             draft.event.action.call_id = draft.fields.text("gen_ai.tool.call.id");
-            draft.arguments(&["gen_ai.tool.call.arguments"]);
-            draft.result(&["gen_ai.tool.call.result"]);
+            draft.arguments(&["gen_ai.tool.call.arguments", "gen_ai.tool.arguments", "gen_ai.tool.input"]);
+            draft.result(&["gen_ai.tool.call.result", "gen_ai.tool.result", "gen_ai.tool.output"]);
         }
         ActionKind::Data => {
             draft.event.action.resource = draft.fields.text("gen_ai.data_source.id");
@@ -127,14 +128,19 @@ pub(super) fn usage(draft: &mut Draft) {
         output_tokens: draft
             .fields
             .first_count(&["gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"]),
-        cache_read_tokens: draft.fields.count("gen_ai.usage.cache_read.input_tokens"),
+        cache_read_tokens: draft
+            .fields
+            .first_count(&["gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens"]),
         cache_write_tokens: draft.fields.first_count(&[
             "gen_ai.usage.cache_write.input_tokens",
             "gen_ai.usage.cache_creation.input_tokens",
+            "gen_ai.usage.cache_creation_input_tokens",
         ]),
-        reasoning_tokens: draft.fields.count("gen_ai.usage.reasoning.output_tokens"),
+        reasoning_tokens: draft
+            .fields
+            .first_count(&["gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens"]),
         context_window: None,
-        cost: None,
+        cost: draft.cost(&["gen_ai.usage.cost", "operation.cost"], "USD"),
         aggregate: draft.event.action.kind == ActionKind::Agent,
     };
     draft.usage(usage);
