@@ -13,6 +13,7 @@ mod cli_keys;
 mod cli_meaning;
 mod cli_redact;
 mod cli_support;
+mod clients;
 mod export_log;
 mod interop;
 mod interop_python;
