@@ -22,7 +22,9 @@ const PATIENCE: Duration = Duration::from_mins(3);
 fn python() -> Option<PathBuf> {
     let set = std::env::var_os("VERDICT_CLIENTS_PYTHON").map(PathBuf::from);
     if set.is_none() {
-        eprintln!("SKIPPED: VERDICT_CLIENTS_PYTHON names no Python with the packages of .ci/python-clients.txt");
+        eprintln!(
+            "SKIPPED: VERDICT_CLIENTS_PYTHON names no Python with the packages of .ci/python-clients.txt"
+        );
     }
     set
 }
