@@ -8,8 +8,10 @@ use serde_json::{Map, Value};
 use super::hold::Holds;
 use super::selection::{Scope, Selection};
 use super::{ErasureError, Parsed};
+use crate::contract::CONTRACT_ACTIVATED;
 use crate::disclosure::{self, Hidden};
 use crate::id::Digest;
+use crate::pricing::registry::PRICING_ACTIVATED;
 use crate::store::Ledger;
 use crate::store::error::LedgerError;
 use crate::store::families::{self, family};
@@ -210,9 +212,12 @@ pub(super) struct Bodies {
 impl Bodies {
     pub(super) fn of(ledger: &Ledger) -> Result<Self, LedgerError> {
         let mut archives = BTreeSet::new();
-        for seq in ledger.find_kind(POLICY_PUBLISHED)? {
-            let parsed = Parsed::read(ledger, seq)?;
-            archives.extend(parsed.text("archive").and_then(|digest| digest.parse::<Digest>().ok()));
+        // What was decided and priced by these must stay computable.
+        for kind in [POLICY_PUBLISHED, PRICING_ACTIVATED, CONTRACT_ACTIVATED] {
+            for seq in ledger.find_kind(kind)? {
+                let parsed = Parsed::read(ledger, seq)?;
+                archives.extend(parsed.text("archive").and_then(|digest| digest.parse::<Digest>().ok()));
+            }
         }
         Ok(Self { archives, stored: BTreeMap::new(), named: BTreeMap::new(), seen: 0 })
     }
