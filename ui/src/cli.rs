@@ -128,8 +128,14 @@ pub(crate) enum Command {
     Init(cmd::init::Args),
     /// Add recorded traffic: native events, OTLP, AISecOps logs
     Ingest(cmd::ingest::Args),
-    /// Serve the web interface, the API and OTLP/HTTP
+    /// Serve the web interface, the API, OTLP/HTTP and OTLP/gRPC
     Serve(cmd::serve::Args),
+    /// API tokens of the server: create, list, revoke
+    #[command(subcommand)]
+    Token(cmd::token::Command),
+    /// Settings of the server: show where each comes from, check them
+    #[command(subcommand)]
+    Config(cmd::config::Command),
     /// Check the ledger, everything in it, and name the first bad place
     Fsck(cmd::fsck::Args),
     /// Check the ledger, an evidence bundle or a checkpoint
@@ -280,7 +286,7 @@ fn parse_settle(text: &str) -> Result<u64, String> {
 }
 
 /// A variable that is set to nothing is not set.
-fn from_environment(given: Option<PathBuf>, variable: &str) -> Option<PathBuf> {
+pub(crate) fn from_environment(given: Option<PathBuf>, variable: &str) -> Option<PathBuf> {
     given.or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from))
 }
 

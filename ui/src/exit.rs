@@ -21,7 +21,9 @@ use verdict_ledger::{AppendError, LedgerError};
 use verdict_replay::policy::registry::RegistryError;
 use verdict_replay::policy::{BundleError, PolicyError};
 use verdict_replay::run::ReplayError;
-use verdict_ui::web::ServeError;
+use verdict_ui::auth::store::StoreError;
+use verdict_ui::config::{CheckError, ConfigError};
+use verdict_ui::web::{ServeError, TlsError};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -411,10 +413,66 @@ impl From<ExportError> for CliError {
 impl From<ServeError> for CliError {
     fn from(error: ServeError) -> Self {
         match &error {
-            ServeError::NotLoopback { .. } => Self::of(Kind::Unusable, &error),
+            ServeError::NotLoopback { .. } => Self::of(Kind::Unusable, &error).hint(GUARD),
             // The cause is "address in use", which the message says already.
             ServeError::InUse { .. } => Self::new(Kind::Environment, error.to_string())
                 .hint("choose another address with --listen 127.0.0.1:PORT"),
+            _ => Self::of(Kind::Environment, &error),
+        }
+    }
+}
+
+const GUARD: &str =
+    "make a token with `verdict token create NAME --scope ingest` and serve with --auth token";
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Name { .. } | StoreError::NameTaken { .. } => Self::of(Kind::Unusable, &error),
+            StoreError::Unknown { .. } => Self::of(Kind::Unusable, &error).hint("see `verdict token list`"),
+            StoreError::Form { .. } => Self::of(Kind::Unusable, &error)
+                .hint("restore the file from a backup, or move it away and make new tokens"),
+            StoreError::Exposed { .. } => Self::of(Kind::Environment, &error)
+                .hint("it holds digests and no tokens, but whoever can write it can let anybody in"),
+            _ => Self::of(Kind::Environment, &error),
+        }
+    }
+}
+
+impl From<TlsError> for CliError {
+    fn from(error: TlsError) -> Self {
+        match &error {
+            TlsError::Io { what, path, source } => Self::io(&format!("cannot read {what}"), path, source),
+            TlsError::Exposed { .. } => Self::of(Kind::Environment, &error),
+            _ => Self::of(Kind::Unusable, &error),
+        }
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        match &error {
+            ConfigError::Io { path, source } => Self::io("cannot read", path, source),
+            ConfigError::Unknown { .. } => {
+                Self::of(Kind::Unusable, &error).hint("`verdict config show` lists every key")
+            }
+            _ => Self::of(Kind::Unusable, &error),
+        }
+    }
+}
+
+impl From<CheckError> for CliError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Tls(error) => error.into(),
+            CheckError::Tokens(error) => error.into(),
+            CheckError::Headers { path, source } => {
+                Self::io("cannot read telemetry.headers_file", &path, &source)
+            }
+            CheckError::Open { listen } => Self::of(Kind::Unusable, &error)
+                .hint(GUARD)
+                .hint(format!("or listen on 127.0.0.1:{}, and reach it through a tunnel", listen.port())),
+            CheckError::HeadersForm { .. } => Self::of(Kind::Unusable, &error),
             _ => Self::of(Kind::Environment, &error),
         }
     }

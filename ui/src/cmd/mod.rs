@@ -3,6 +3,7 @@
 pub(crate) mod anchor;
 pub(crate) mod checkpoint;
 pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod contract;
 pub(crate) mod cost;
 pub(crate) mod export;
@@ -23,6 +24,7 @@ pub(crate) mod retention;
 pub(crate) mod selecting;
 pub(crate) mod serve;
 pub(crate) mod stats;
+pub(crate) mod token;
 pub(crate) mod trace;
 pub(crate) mod verify;
 pub(crate) mod viewing;
@@ -42,6 +44,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError>
         Command::Init(args) => init::run(args, context),
         Command::Ingest(args) => ingest::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
+        Command::Token(command) => token::run(&command, context),
+        Command::Config(command) => config::run(&command, context),
         Command::Fsck(args) => fsck::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Checkpoint(command) => checkpoint::run(&command, context),

@@ -47,22 +47,24 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: the ledger answers.
+/// `GET /readyz`: whether requests should come here, and if not, why.
 pub(crate) async fn readyz(State(state): State<AppState>) -> Response {
-    let read = blocking::run(move || {
-        let size = state.ledger().head().size;
-        if let Some(last) = size.checked_sub(1) {
-            state.ledger().entry(last)?.ok_or_else(|| PageError::not_found("entry", last))?;
-        }
-        Ok(())
-    });
-    match read.await {
-        Ok(()) => "ready\n".into_response(),
-        Err(error) => {
-            error.log();
-            (StatusCode::SERVICE_UNAVAILABLE, "not ready: the ledger cannot be read\n").into_response()
-        }
+    match state.not_ready().await {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
+}
+
+/// `GET /metrics`: numbers for Prometheus.
+pub(crate) async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError> {
+    let ready = state.not_ready().await.is_none();
+    let text = blocking::run(move || {
+        super::gauges::look_up(&state, ready)?;
+        state.metrics().text().map_err(|error| PageError::BadRequest { detail: error.to_string() })
+    })
+    .await?;
+    let content_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 
 /// `GET /api/v1/integrity`: the last verification of everything, by whoever asked for it or by the schedule.

@@ -2,16 +2,21 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Semaphore;
 use verdict_ledger::clock::Clock;
 use verdict_ledger::{Depth, Ledger, LedgerError, Report, VerifyOptions};
 
+use super::blocking;
 use super::error::PageError;
+use super::ingest::Budget;
+use super::metrics::Metrics;
 use super::pages::diff::Comparison;
 use super::projection::Whole;
 use crate::anchor::StatusView;
+use crate::auth::gate::Gate;
 
 /// Comparisons kept in memory; a comparison is a pure function of its key, so that a kept one is never stale.
 const COMPARISONS_KEPT: usize = 8;
@@ -26,7 +31,25 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Largest request body after decompression, bytes.
     pub decoded_bytes_max: usize,
-    /// Requests served at the same time; more wait, and time out.
+    /// Bytes of request bodies in memory at the same time; what does not fit is asked to come back.
+    pub ingest_bytes_max: usize,
+    /// Ingest requests at the same time; more wait, and are then asked to come back.
+    pub ingest_requests_max: usize,
+    /// Longest time that an ingest request waits for room, seconds.
+    pub ingest_wait_seconds_max: u64,
+    /// Bodies that are mapped at the same time; 0 is one for each core.
+    pub mappers_max: usize,
+    /// Longest time for the headers of a request, a TLS handshake, or an idle HTTP/1 connection, seconds.
+    pub header_seconds_max: u64,
+    /// Longest time for a body to arrive, seconds.
+    pub body_seconds_max: u64,
+    /// Longest pause while a body arrives, seconds.
+    pub body_pause_seconds_max: u64,
+    /// Open connections; more wait in the queue of the system.
+    pub connections_max: usize,
+    /// Longest time that open requests get to finish after the signal to stop, seconds.
+    pub drain_seconds_max: u64,
+    /// Requests for pages and the API at the same time; more wait, and time out.
     pub requests_max: usize,
     /// Replays at the same time; more are asked to come back.
     pub replays_max: usize,
@@ -50,6 +73,15 @@ impl Default for Limits {
             // OTLP's recommended default limit.
             body_bytes_max: 64 << 20,
             decoded_bytes_max: 64 << 20,
+            ingest_bytes_max: 256 << 20,
+            ingest_requests_max: 256,
+            ingest_wait_seconds_max: 5,
+            mappers_max: 0,
+            header_seconds_max: 30,
+            body_seconds_max: 60,
+            body_pause_seconds_max: 10,
+            connections_max: 1_024,
+            drain_seconds_max: 10,
             requests_max: 64,
             replays_max: 2,
             page_seconds_max: 30,
@@ -84,6 +116,14 @@ struct Inner {
     limits: Limits,
     ledger_dir: Option<PathBuf>,
     requests: Arc<Semaphore>,
+    ingests: Arc<Semaphore>,
+    mappers: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    budget: Budget,
+    metrics: Metrics,
+    gate: OnceLock<Arc<Gate>>,
+    draining: AtomicBool,
+    poisoned: AtomicBool,
     replays: Arc<Semaphore>,
     verifications: Arc<Semaphore>,
     verified: Mutex<Option<Verified>>,
@@ -101,6 +141,17 @@ impl AppState {
             limits,
             ledger_dir,
             requests: Arc::new(Semaphore::new(limits.requests_max)),
+            ingests: Arc::new(Semaphore::new(limits.ingest_requests_max)),
+            mappers: Arc::new(Semaphore::new(match limits.mappers_max {
+                0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+                number => number,
+            })),
+            connections: Arc::new(Semaphore::new(limits.connections_max)),
+            budget: Budget::new(limits.ingest_bytes_max),
+            metrics: Metrics::new(),
+            gate: OnceLock::new(),
+            draining: AtomicBool::new(false),
+            poisoned: AtomicBool::new(false),
             replays: Arc::new(Semaphore::new(limits.replays_max)),
             verifications: Arc::new(Semaphore::new(1)),
             verified: Mutex::new(None),
@@ -114,6 +165,72 @@ impl AppState {
     pub fn show_anchors(&self, status: StatusView) {
         // Told twice, the first stays: there is one anchoring thread a server.
         let _ = self.0.anchors.set(status);
+    }
+
+    /// Puts a gate in front of every route but the public ones, from now on.
+    pub fn guard(&self, gate: Arc<Gate>) {
+        let _ = self.0.gate.set(gate);
+    }
+
+    /// Returns the gate; `None` when anybody may do everything.
+    pub(crate) fn gate(&self) -> Option<&Arc<Gate>> {
+        self.0.gate.get()
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    pub(crate) fn ingests(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.ingests)
+    }
+
+    pub(crate) fn mappers(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.mappers)
+    }
+
+    pub(crate) fn connections(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.connections)
+    }
+
+    /// Says that no more is taken in and open requests are finished.
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that nothing can be appended before the ledger is opened again.
+    pub(crate) fn poison(&self) {
+        self.0.poisoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells why requests should go elsewhere; `None` when the server is ready.
+    pub(crate) async fn not_ready(&self) -> Option<&'static str> {
+        if self.0.draining.load(Ordering::Relaxed) {
+            return Some("draining: the server is about to stop");
+        }
+        if self.0.poisoned.load(Ordering::Relaxed) {
+            return Some(
+                "poisoned: a write failed, and nothing more is taken before the server is started again",
+            );
+        }
+        let state = self.clone();
+        let read = blocking::run(move || {
+            if let Some(last) = state.ledger().head().size.checked_sub(1) {
+                state.ledger().entry(last)?.ok_or_else(|| PageError::not_found("entry", last))?;
+            }
+            Ok(())
+        });
+        match read.await {
+            Ok(()) => None,
+            Err(error) => {
+                error.log();
+                Some("the ledger cannot be read")
+            }
+        }
     }
 
     pub(crate) fn anchors(&self) -> Option<&StatusView> {

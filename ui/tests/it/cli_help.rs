@@ -5,11 +5,16 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 42] = [
+    let commands: [&[&str]; 47] = [
         &[],
         &["init"],
         &["ingest"],
         &["serve"],
+        &["token", "create"],
+        &["token", "list"],
+        &["token", "revoke"],
+        &["config", "show"],
+        &["config", "check"],
         &["fsck"],
         &["verify"],
         &["checkpoint", "show"],

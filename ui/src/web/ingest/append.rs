@@ -7,22 +7,50 @@ const SPLIT_MIN: usize = 2;
 
 /// What became of a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(crate) struct Stored {
     /// Records that were added.
-    pub(super) appended: u64,
+    pub(crate) appended: u64,
     /// Records that were already there.
-    pub(super) duplicates: u64,
+    pub(crate) duplicates: u64,
     /// Records whose id is there with other content.
-    pub(super) conflicts: u64,
+    pub(crate) conflicts: u64,
     /// Size of the log afterwards.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Records that the ledger cannot hold, and why.
-    pub(super) refused: Vec<String>,
+    pub(crate) refused: Vec<String>,
 }
 
 /// Appends a batch in order. An error means that not everything is durable; since records are told by their ids,
 /// sending the same batch again adds only what is missing.
-pub(super) fn append(ledger: &Ledger, batch: Batch) -> Result<Stored, AppendError> {
+///
+/// Nearly every batch is appended as it is, and is not copied for that. When the ledger refuses a part of it, `again`
+/// makes the same batch once more from the body, to be taken apart.
+pub(super) fn append<E: From<AppendError>>(
+    ledger: &Ledger,
+    batch: Batch,
+    again: impl FnOnce() -> Result<Batch, E>,
+) -> Result<Stored, E> {
+    if batch.records.is_empty() {
+        return Ok(Stored { size: ledger.head().size, ..Stored::default() });
+    }
+    let count = batch.records.len();
+    match ledger.append(batch) {
+        Ok(receipt) => Ok(Stored {
+            appended: receipt.appended,
+            duplicates: receipt.duplicates,
+            conflicts: receipt.conflicts,
+            size: receipt.size,
+            refused: Vec::new(),
+        }),
+        Err(error) => match fault(&error) {
+            Fault::Record(index) if index < count => Ok(in_parts(ledger, again()?)?),
+            Fault::Size if count >= SPLIT_MIN => Ok(in_parts(ledger, again()?)?),
+            _ => Err(error.into()),
+        },
+    }
+}
+
+fn in_parts(ledger: &Ledger, batch: Batch) -> Result<Stored, AppendError> {
     let mut stored = Stored { size: ledger.head().size, ..Stored::default() };
     // Parts still to do, the next one last; the raw bodies go with the first part that adds something.
     let mut parts: Vec<Vec<NewRecord>> = vec![batch.records];

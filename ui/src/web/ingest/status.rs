@@ -7,28 +7,15 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use verdict_ledger::ingest::Signal;
 
+use super::refusal::{Code, RETRY_SECONDS};
+
 /// Encoding of a request and of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     /// `application/x-protobuf`
     Protobuf,
     /// `application/json`
     Json,
-}
-
-/// The codes of `google.rpc.Code` that are used here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
-    /// The body is at fault.
-    InvalidArgument = 3,
-    /// A limit was passed.
-    ResourceExhausted = 8,
-    /// The content type or encoding is not supported.
-    Unimplemented = 12,
-    /// A fault of ours that repeating does not cure.
-    Internal = 13,
-    /// Not durable; send it again.
-    Unavailable = 14,
 }
 
 impl Encoding {
@@ -48,29 +35,19 @@ impl Encoding {
     }
 
     /// Answers with an error.
-    pub(super) fn error(self, status: StatusCode, code: Code, message: &str) -> Response {
-        let number = code as u8;
-        let mut message_bytes = Vec::new();
-        field_varint(&mut message_bytes, 1, u64::from(number));
-        field_bytes(&mut message_bytes, 2, message.as_bytes());
-        let mut response = self.respond(status, message_bytes, &json!({"code": number, "message": message}));
+    pub(crate) fn error(self, status: StatusCode, code: Code, message: &str) -> Response {
+        let json = json!({"code": code as u8, "message": message});
+        let mut response = self.respond(status, status_message(code, message, false), &json);
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
         }
         response
     }
 
     /// Answers that the request was taken, but for `rejected` records.
     pub(super) fn accepted(self, signal: Signal, rejected: u64, message: &str) -> Response {
-        let mut body = Vec::new();
         let mut json = Map::new();
         if rejected > 0 || !message.is_empty() {
-            let mut partial = Vec::new();
-            if rejected > 0 {
-                field_varint(&mut partial, 1, rejected);
-            }
-            field_bytes(&mut partial, 2, message.as_bytes());
-            field_bytes(&mut body, 1, &partial);
             let name = match signal {
                 Signal::Traces => "rejectedSpans",
                 Signal::Logs => "rejectedLogRecords",
@@ -82,8 +59,41 @@ impl Encoding {
                 json!({name: rejected.to_string(), "errorMessage": message}),
             );
         }
-        self.respond(StatusCode::OK, body, &Value::Object(json))
+        self.respond(StatusCode::OK, accepted_message(rejected, message), &Value::Object(json))
     }
+}
+
+/// Writes `Export…ServiceResponse`, which is the same message for each signal. A message with no rejected records is
+/// a warning.
+pub(super) fn accepted_message(rejected: u64, message: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    if rejected > 0 || !message.is_empty() {
+        let mut partial = Vec::new();
+        if rejected > 0 {
+            field_varint(&mut partial, 1, rejected);
+        }
+        field_bytes(&mut partial, 2, message.as_bytes());
+        field_bytes(&mut body, 1, &partial);
+    }
+    body
+}
+
+/// Writes `google.rpc.Status`; with a `RetryInfo` when the request may be sent again.
+pub(super) fn status_message(code: Code, message: &str, retry: bool) -> Vec<u8> {
+    let mut status = Vec::new();
+    field_varint(&mut status, 1, u64::from(code as u8));
+    field_bytes(&mut status, 2, message.as_bytes());
+    if retry {
+        let mut delay = Vec::new();
+        field_varint(&mut delay, 1, RETRY_SECONDS);
+        let mut info = Vec::new();
+        field_bytes(&mut info, 1, &delay);
+        let mut any = Vec::new();
+        field_bytes(&mut any, 1, b"type.googleapis.com/google.rpc.RetryInfo");
+        field_bytes(&mut any, 2, &info);
+        field_bytes(&mut status, 3, &any);
+    }
+    status
 }
 
 fn field_varint(out: &mut Vec<u8>, field: u8, value: u64) {

@@ -7,6 +7,7 @@ pub(crate) mod cost;
 pub(crate) mod diff;
 pub(crate) mod event;
 pub(crate) mod integrity;
+pub(crate) mod login;
 pub(crate) mod policies;
 pub(crate) mod theme;
 pub(crate) mod trace;

@@ -4,6 +4,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
 use super::{number, time};
+use crate::auth::gate::Caller;
 use crate::web::{AppState, assets};
 
 /// Name of the cookie that keeps the chosen theme.
@@ -61,6 +62,8 @@ pub(crate) struct Shell {
     pub(crate) section: String,
     /// This page, for coming back after a change of theme.
     pub(crate) here: String,
+    /// Whether the reader has signed in, and can sign out.
+    pub(crate) signed_in: bool,
     /// Origin of the ledger.
     pub(crate) origin: String,
     /// Entries in the ledger.
@@ -94,6 +97,9 @@ impl Shell {
             section: path.split('/').nth(1).unwrap_or_default().to_owned(),
             // A form that was posted cannot be come back to with a GET.
             here: if parts.method == axum::http::Method::GET { here.to_owned() } else { "/".to_owned() },
+            signed_in: parts.extensions.get::<Caller>().is_some_and(|caller| {
+                caller.token_id.is_some() && parts.headers.contains_key(header::COOKIE)
+            }),
             origin: state.ledger().origin().to_owned(),
             size: head.size,
             size_text: number::count(head.size),

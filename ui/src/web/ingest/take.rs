@@ -1,0 +1,104 @@
+//! From a body that has arrived to entries that are durable: decompress, map, append.
+//!
+//! Mapping is work for a core, so that only as many bodies are mapped at the same time as there are cores (and only
+//! as many are in memory taken apart). Appending waits for the disk, and the more wait together the better: group
+//! commit takes all of them at once.
+
+use bytes::Bytes;
+use verdict_ledger::AppendError;
+use verdict_ledger::ingest::{self, Format, IngestError, Mapped, Rejected, Warning};
+
+use super::append::{self, Stored};
+use super::body::{self, Received};
+use super::refusal::Refusal;
+use crate::web::AppState;
+
+/// Whether one bad record keeps out the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// What can be taken is.
+    Partial,
+    /// Everything or nothing.
+    Whole,
+}
+
+/// What was done with a body.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Format that it was read as.
+    pub(super) format: Format,
+    /// What the ledger did; `None` when nothing was appended because of `rejected`.
+    pub(super) stored: Option<Stored>,
+    /// What the mapper could not take.
+    pub(super) rejected: Vec<Rejected>,
+    /// What was odd but taken.
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl Taken {
+    /// Returns every reason for which a record is not in the ledger.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let refused = self.stored.iter().flat_map(|stored| stored.refused.iter().cloned());
+        self.rejected.iter().map(ToString::to_string).chain(refused).collect()
+    }
+}
+
+/// Takes a body in.
+pub(super) async fn take(
+    state: &AppState,
+    received: Received,
+    peer: Option<String>,
+    rule: Rule,
+    format: impl FnOnce(&[u8]) -> Result<Format, Refusal> + Send + 'static,
+) -> Result<Taken, Refusal> {
+    let Ok(core) = state.mappers().acquire_owned().await else { return Err(Refusal::Saturated) };
+    let asked = state;
+    let state = state.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let Received { bytes, mut share } = received;
+        let limits = body::limits(&state);
+        let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
+            let plain = ingest::read_body(&*bytes, &limits)?;
+            // What a body is in memory counts, not what it was on the wire.
+            share.grow_to(plain.len()).map_err(|_| Refusal::Saturated)?;
+            Bytes::from(plain)
+        } else {
+            bytes
+        };
+        let format = format(&bytes)?;
+        let mapped = ingest::map(format, &bytes, &limits)?;
+        let counted = state.metrics().mapped(&mapped);
+        let done = if rule == Rule::Whole && !mapped.rejected.is_empty() {
+            Taken { format, stored: None, rejected: mapped.rejected, warnings: mapped.warnings }
+        } else {
+            let (rejected, warnings, batch) = split(mapped, peer.as_deref())?;
+            drop(core);
+            let again = || -> Result<_, Refusal> {
+                Ok(split(ingest::map(format, &bytes, &limits)?, peer.as_deref())?.2)
+            };
+            let started = state.now_ns();
+            let stored = append::append(state.ledger(), batch, again)?;
+            counted.appended(&stored, state.now_ns().saturating_sub(started));
+            Taken { format, stored: Some(stored), rejected, warnings }
+        };
+        drop(share);
+        Ok(done)
+    });
+    let result = work.await.unwrap_or(Err(Refusal::Panicked));
+    if let Err(refusal) = &result {
+        refusal.log();
+        if matches!(refusal, Refusal::Append(AppendError::Poisoned { .. })) {
+            asked.poison();
+        }
+    }
+    result
+}
+
+fn split(
+    mut mapped: Mapped,
+    peer: Option<&str>,
+) -> Result<(Vec<Rejected>, Vec<Warning>, verdict_ledger::Batch), IngestError> {
+    let rejected = std::mem::take(&mut mapped.rejected);
+    let warnings = std::mem::take(&mut mapped.warnings);
+    Ok((rejected, warnings, mapped.into_batch(peer)?))
+}
