@@ -11,7 +11,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use verdict_ledger::Ledger;
+use verdict_ledger::activation::ActivationError;
 use verdict_ledger::clock::{Clock, SystemClock};
+use verdict_ledger::contract;
 
 use super::error::chain;
 use super::judge::{self, Judge};
@@ -85,6 +87,13 @@ pub enum ServeError {
         /// Address asked for.
         listen: SocketAddr,
     },
+    /// The contract in force cannot be read, and nobody may be told that it is met.
+    #[error("the trace contract in force cannot be used")]
+    Contract {
+        /// Why.
+        #[source]
+        source: ActivationError,
+    },
     /// Another process listens there.
     #[error(
         "{listen} is in use by another process; stop it or choose another port (port 0 picks a free one)"
@@ -156,7 +165,14 @@ impl Server {
             Some(asked) => listen_on(asked, guarded).await.map(|(grpc, bound)| (Some(grpc), Some(bound)))?,
             None => (None, None),
         };
+        let size = ledger.head().size;
+        let (contract, activation) =
+            contract::in_force(&ledger, size).map_err(|source| ServeError::Contract { source })?;
         let state = AppState::new(ledger, clock, options.limits, options.ledger_dir);
+        // The one that comes with Verdict marks settled actions; senders are told only what somebody asked for.
+        if activation.is_some() {
+            state.hold_to(contract);
+        }
         if let Some(anchors) = options.anchors {
             state.show_anchors(anchors);
         }

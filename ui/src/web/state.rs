@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Semaphore;
 use verdict_ledger::clock::Clock;
+use verdict_ledger::contract::Contract;
 use verdict_ledger::{Depth, Ledger, LedgerError, Report, VerifyOptions};
 
 use super::blocking;
@@ -130,6 +131,7 @@ struct Inner {
     comparisons: Mutex<VecDeque<Arc<Comparison>>>,
     folds: Mutex<VecDeque<Arc<Whole>>>,
     anchors: OnceLock<StatusView>,
+    contract: OnceLock<Arc<Contract>>,
 }
 
 impl AppState {
@@ -158,6 +160,7 @@ impl AppState {
             comparisons: Mutex::new(VecDeque::new()),
             folds: Mutex::new(VecDeque::new()),
             anchors: OnceLock::new(),
+            contract: OnceLock::new(),
         }))
     }
 
@@ -165,6 +168,16 @@ impl AppState {
     pub fn show_anchors(&self, status: StatusView) {
         // Told twice, the first stays: there is one anchoring thread a server.
         let _ = self.0.anchors.set(status);
+    }
+
+    /// Holds requests to a contract, from now on. Another is put in force only while nothing is served.
+    pub fn hold_to(&self, contract: Contract) {
+        let _ = self.0.contract.set(Arc::new(contract));
+    }
+
+    /// Returns the contract that was put in force, if one was.
+    pub(crate) fn contract(&self) -> Option<&Arc<Contract>> {
+        self.0.contract.get()
     }
 
     /// Puts a gate in front of every route but the public ones, from now on.

@@ -25,6 +25,7 @@ mod running;
 mod served;
 mod site;
 mod web_auth;
+mod web_contract;
 mod web_downloads;
 mod web_ingest;
 mod web_pages;

@@ -9,6 +9,7 @@ use axum::{Extension, Json};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use verdict_ledger::contract::AtIngest;
 use verdict_ledger::ingest::{self, Format};
 
 use super::append::Stored;
@@ -41,6 +42,7 @@ const CE: &str = "ce-";
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct EventsQuery {
     format: Option<String>,
+    mode: Option<String>,
 }
 
 /// `POST /api/v1/events`
@@ -53,6 +55,14 @@ pub(crate) async fn events(
 ) -> Response {
     let taken = async {
         let named = query.format.as_deref().map(named).transpose()?;
+        let rule = match query.mode.as_deref() {
+            None => Rule::Whole,
+            Some("quarantine") => Rule::Quarantine,
+            Some(other) => {
+                let detail = format!("`{other}` is not a mode; leave it out, or say mode=quarantine");
+                return Err(Refusal::Malformed { detail });
+            }
+        };
         let media = body::media_type(&headers);
         let binary = headers.contains_key("ce-specversion");
         if !binary && !MEDIA_TYPES.contains(&media.as_str()) && !CLOUDEVENTS.contains(&media.as_str()) {
@@ -65,9 +75,9 @@ pub(crate) async fn events(
         let received = body::read(&state, &headers, request).await?;
         if binary {
             let received = structured(&state, &headers, received)?;
-            return take::take(&state, received, caller.peer, Rule::Whole, |_| Ok(Format::CloudEvents)).await;
+            return take::take(&state, received, caller.peer, rule, |_| Ok(Format::CloudEvents)).await;
         }
-        take::take(&state, received, caller.peer, Rule::Whole, move |bytes| told(named, &media, bytes)).await
+        take::take(&state, received, caller.peer, rule, move |bytes| told(named, &media, bytes)).await
     };
     answer(&state, taken.await)
 }
@@ -172,17 +182,32 @@ fn answer(state: &AppState, taken: Result<Taken, Refusal>) -> Response {
             })
         })
         .collect();
+    let unmet = taken.contract.as_ref().filter(|said| taken.rejected.is_empty() && said.rejected() > 0);
+    if let (None, Some(said)) = (&taken.stored, unmet) {
+        let lines = said.line_errors();
+        let detail = format!(
+            "{} events do not meet the trace contract in force; nothing was appended; add what is missing, or send them \
+             with ?mode=quarantine to have them kept until somebody releases them",
+            lines.len()
+        );
+        let errors = lines.iter().take(ERRORS_MAX).map(|line| json!(line)).collect();
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, &detail, errors, lines.len());
+    }
     let Some(stored) = taken.stored else {
         let detail = format!("{} records cannot be taken; nothing was appended", taken.rejected.len());
         return problem(StatusCode::UNPROCESSABLE_ENTITY, &detail, errors, taken.rejected.len());
     };
     let Stored { appended, duplicates, conflicts, size, refused } = stored;
-    let warnings: Vec<String> = taken.warnings.iter().map(ToString::to_string).collect();
+    let unmet = taken.contract.as_ref().and_then(AtIngest::message);
+    let quarantined = taken.contract.as_ref().map_or(0, AtIngest::rejected);
+    let warnings: Vec<String> =
+        unmet.into_iter().chain(taken.warnings.iter().map(ToString::to_string)).collect();
     let mut body = json!({
         "format": taken.format.as_str(),
         "appended": appended,
         "duplicates": duplicates,
         "conflicts": conflicts,
+        "quarantined": quarantined,
         "size": size.to_string(),
         "refused": refused,
         "warnings": warnings,

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use verdict_ledger::contract::AtIngest;
 use verdict_ledger::ingest::{Format, Signal};
 
 use super::body;
@@ -101,12 +102,18 @@ pub(super) fn partial_success(signal: Signal, taken: &Taken) -> (u64, String) {
     }
     let reasons = taken.reasons();
     let count = u64::try_from(reasons.len()).unwrap_or(u64::MAX);
-    if count > 0 {
-        tracing::warn!(%signal, count, "records were rejected");
-        return (count, first_few(&reasons));
-    }
-    let warnings: Vec<String> = taken.warnings.iter().map(ToString::to_string).collect();
-    (0, first_few(&warnings))
+    // Kept in quarantine, and for the sender as good as rejected.
+    let quarantined = taken.contract.as_ref().map_or(0, AtIngest::rejected);
+    let unmet = taken.contract.as_ref().and_then(AtIngest::message);
+    let count = count.saturating_add(u64::try_from(quarantined).unwrap_or(0));
+    let mut said = if count > 0 {
+        tracing::warn!(%signal, count, "records were rejected or quarantined");
+        reasons
+    } else {
+        taken.warnings.iter().map(ToString::to_string).collect()
+    };
+    said.splice(0..0, unmet);
+    (count, first_few(&said))
 }
 
 fn first_few(texts: &[String]) -> String {

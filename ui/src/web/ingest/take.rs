@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use verdict_ledger::AppendError;
+use verdict_ledger::contract::AtIngest;
 use verdict_ledger::ingest::{self, Format, IngestError, Mapped, Rejected, Warning};
 
 use super::append::{self, Stored};
@@ -18,8 +19,10 @@ use crate::web::AppState;
 pub(super) enum Rule {
     /// What can be taken is.
     Partial,
-    /// Everything or nothing.
+    /// Everything or nothing, also by a strict contract.
     Whole,
+    /// Everything or nothing; what a strict contract does not take is kept in quarantine.
+    Quarantine,
 }
 
 /// What was done with a body.
@@ -33,6 +36,8 @@ pub(super) struct Taken {
     pub(super) rejected: Vec<Rejected>,
     /// What was odd but taken.
     pub(super) warnings: Vec<Warning>,
+    /// What the contract in force says of the request.
+    pub(super) contract: Option<AtIngest>,
 }
 
 impl Taken {
@@ -68,18 +73,25 @@ pub(super) async fn take(
         let format = format(&bytes)?;
         let mapped = ingest::map(format, &bytes, &limits)?;
         let counted = state.metrics().mapped(&mapped);
-        let done = if rule == Rule::Whole && !mapped.rejected.is_empty() {
-            Taken { format, stored: None, rejected: mapped.rejected, warnings: mapped.warnings }
+        let contract = state.contract().map(|contract| AtIngest::check(contract, &mapped.events));
+        let unmet = rule == Rule::Whole && contract.as_ref().is_some_and(|said| said.rejected() > 0);
+        let done = if unmet || (rule != Rule::Partial && !mapped.rejected.is_empty()) {
+            Taken { format, stored: None, rejected: mapped.rejected, warnings: mapped.warnings, contract }
         } else {
-            let (rejected, warnings, batch) = split(mapped, peer.as_deref())?;
+            // In the same batch: what is quarantined is never there without the entry that says so.
+            let facts = || contract.iter().flat_map(AtIngest::facts);
+            let (rejected, warnings, mut batch) = split(mapped, peer.as_deref())?;
+            batch.records.extend(facts());
             drop(core);
             let again = || -> Result<_, Refusal> {
-                Ok(split(ingest::map(format, &bytes, &limits)?, peer.as_deref())?.2)
+                let mut batch = split(ingest::map(format, &bytes, &limits)?, peer.as_deref())?.2;
+                batch.records.extend(facts());
+                Ok(batch)
             };
             let started = state.now_ns();
             let stored = append::append(state.ledger(), batch, again)?;
             counted.appended(&stored, state.now_ns().saturating_sub(started));
-            Taken { format, stored: Some(stored), rejected, warnings }
+            Taken { format, stored: Some(stored), rejected, warnings, contract }
         };
         drop(share);
         Ok(done)
