@@ -472,7 +472,7 @@ impl From<CheckError> for CliError {
             CheckError::Open { listen } => Self::of(Kind::Unusable, &error)
                 .hint(GUARD)
                 .hint(format!("or listen on 127.0.0.1:{}, and reach it through a tunnel", listen.port())),
-            CheckError::HeadersForm { .. } => Self::of(Kind::Unusable, &error),
+            CheckError::HeadersForm { .. } | CheckError::Loop { .. } => Self::of(Kind::Unusable, &error),
             _ => Self::of(Kind::Environment, &error),
         }
     }

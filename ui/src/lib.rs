@@ -4,6 +4,7 @@
 //! - [`web::app`]: one router over an open ledger, so that tests need no socket.
 //! - [`web::serve`]: the same router on a loopback address until a shutdown signal.
 //! - [`auth`]: API tokens, sessions and what a route asks for.
+//! - [`config`]: settings of the server; [`telemetry`]: its own traces.
 //! - [`anchor`]: giving checkpoints to others, and comparing the ledger with what they hold.
 //! - [`witness`]: the HTTP side of a witness for other people's logs.
 //!
@@ -19,5 +20,6 @@
 pub mod anchor;
 pub mod auth;
 pub mod config;
+pub mod telemetry;
 pub mod web;
 pub mod witness;

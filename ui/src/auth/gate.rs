@@ -13,6 +13,7 @@ use super::session::Sessions;
 use super::store::{Entry, Stamp, StoreError, TokenFile, replace};
 use super::throttle::Throttle;
 use super::token::{Token, TokenDigest};
+use crate::telemetry::Context;
 
 /// Last use is told to the hour: enough to find what nobody uses, too little to watch somebody.
 const USED_GRAIN_NS: u64 = 3_600_000_000_000;
@@ -28,6 +29,8 @@ pub struct Caller {
     pub scopes: Vec<Scope>,
     /// The token, by its id.
     pub token_id: Option<String>,
+    /// The span of the request, when the server traces itself.
+    pub span: Option<Context>,
 }
 
 /// Why a caller is not known.
@@ -184,6 +187,7 @@ impl Gate {
             peer: Some(format!("token:{}", entry.name)),
             scopes: entry.scopes.clone(),
             token_id: Some(entry.id.clone()),
+            span: None,
         }
     }
 

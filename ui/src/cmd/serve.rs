@@ -1,12 +1,14 @@
 //! `verdict serve`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use verdict_ledger::{Depth, Ledger, VerifyOptions};
 use verdict_ui::anchor::{Background, Config as AnchorConfig};
 use verdict_ui::config::{self, Check, FILE_NAME, Loaded};
+use verdict_ui::telemetry;
 use verdict_ui::web::{ServeOptions, Server};
 
 use crate::cli::{Context, Format, from_environment};
@@ -130,6 +132,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     options.grpc_listen = config.grpc_listen;
     options.tls = ready.tls;
     options.gate = ready.gate;
+    options.telemetry = config.telemetry_endpoint.clone().map(|endpoint| {
+        Arc::new(telemetry::Settings {
+            endpoint,
+            service: config.telemetry_service.clone(),
+            headers: ready.telemetry_headers,
+        })
+    });
     options.limits = config.limits;
     options.ledger_dir = Some(context.ledger.clone());
     options.limits.settle_ns = context.settle_ns;

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{AuthMode, Loaded};
+use super::{AuthMode, Config, Loaded};
 use crate::auth::gate::Gate;
 use crate::auth::store::{StoreError, TokenFile};
 use crate::web::{Tls, TlsError, TlsFiles};
@@ -54,6 +54,12 @@ pub enum CheckError {
         /// Address.
         listen: std::net::SocketAddr,
     },
+    /// Spans of the server would come back to it, and make new ones.
+    #[error("telemetry.endpoint {endpoint} is this server; send its own spans elsewhere")]
+    Loop {
+        /// Endpoint.
+        endpoint: String,
+    },
     /// The ledger directory cannot be written.
     #[error("cannot write into {}: {source}", path.display())]
     Unwritable {
@@ -93,6 +99,9 @@ pub fn check(loaded: &Loaded, ledger: &Path) -> Result<Ready, CheckError> {
     if let Some(listen) = open.filter(|address| !address.ip().is_loopback()).find(|_| !loaded.is_guarded()) {
         return Err(CheckError::Open { listen });
     }
+    if let Some(endpoint) = config.telemetry_endpoint.as_ref().filter(|endpoint| is_own(endpoint, config)) {
+        return Err(CheckError::Loop { endpoint: endpoint.clone() });
+    }
     let tls = match (&config.tls_cert, &config.tls_key) {
         (Some(cert), Some(key)) => {
             let mut files = TlsFiles::new(cert, key);
@@ -126,6 +135,22 @@ pub fn check(loaded: &Loaded, ledger: &Path) -> Result<Ready, CheckError> {
         writable(dir)?;
     }
     Ok(Ready { tls, gate, telemetry_headers })
+}
+
+/// Tells whether a URL names a port of this server on this machine, as far as its text tells.
+fn is_own(endpoint: &str, config: &Config) -> bool {
+    let Ok(uri) = endpoint.parse::<axum::http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    let address: Option<std::net::IpAddr> = host.parse().ok();
+    let is_here =
+        host.eq_ignore_ascii_case("localhost") || address.is_some_and(|address| address.is_loopback());
+    let mut own = [Some(config.listen), config.grpc_listen].into_iter().flatten();
+    own.any(|listen| {
+        let same = address == Some(listen.ip());
+        listen.port() == port
+            && (same || (is_here && (listen.ip().is_loopback() || listen.ip().is_unspecified())))
+    })
 }
 
 /// Tells whether files can be made in a directory, by making one.

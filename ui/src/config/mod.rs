@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use check::{CheckError, Ready, check};
+pub use check::{CheckError, Ready, Secret, check};
 pub use keys::{KEYS, Key, interval};
 
 use crate::auth::Scope;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use verdict_ledger::Ledger;
 use verdict_ledger::activation::ActivationError;
-use verdict_ledger::clock::{Clock, SystemClock};
+use verdict_ledger::clock::{Clock, SystemClock, SystemEntropy};
 use verdict_ledger::contract;
 
 use super::error::chain;
@@ -23,6 +23,7 @@ use super::schedule::Schedule;
 use super::state::{AppState, Limits};
 use crate::anchor::StatusView;
 use crate::auth::gate::Gate;
+use crate::telemetry::{self, Telemetry};
 
 /// How often the token file is looked at.
 const RELOAD: Duration = Duration::from_secs(1);
@@ -43,6 +44,8 @@ pub struct ServeOptions {
     pub gate: Option<Arc<Gate>>,
     /// Where the ledger lives, for the command lines that pages print; `None` prints `LEDGER`.
     pub ledger_dir: Option<std::path::PathBuf>,
+    /// Where spans of the server itself go; `None`: nowhere.
+    pub telemetry: Option<Arc<telemetry::Settings>>,
     /// How often everything in the ledger is checked in the background; `None` is never.
     pub fsck_every: Option<Duration>,
     /// Limits.
@@ -59,6 +62,7 @@ impl ServeOptions {
             grpc_listen: None,
             tls: None,
             gate: None,
+            telemetry: None,
             ledger_dir: None,
             fsck_every: None,
             limits: Limits::default(),
@@ -178,6 +182,10 @@ impl Server {
         }
         if let Some(gate) = options.gate {
             state.guard(gate);
+        }
+        if let Some(settings) = options.telemetry {
+            let telemetry = Telemetry::start(settings, Arc::new(SystemEntropy));
+            state.trace_with(telemetry.map_err(|source| ServeError::Serve { source })?);
         }
         let fsck_every = options.fsck_every;
         Ok(Self { http, grpc, tls: options.tls, state, listen, grpc_listen, fsck_every })

@@ -18,6 +18,7 @@ use super::pages::diff::Comparison;
 use super::projection::Whole;
 use crate::anchor::StatusView;
 use crate::auth::gate::Gate;
+use crate::telemetry::Telemetry;
 
 /// Comparisons kept in memory; a comparison is a pure function of its key, so that a kept one is never stale.
 const COMPARISONS_KEPT: usize = 8;
@@ -123,6 +124,7 @@ struct Inner {
     budget: Budget,
     metrics: Metrics,
     gate: OnceLock<Arc<Gate>>,
+    telemetry: OnceLock<Telemetry>,
     draining: AtomicBool,
     poisoned: AtomicBool,
     replays: Arc<Semaphore>,
@@ -152,6 +154,7 @@ impl AppState {
             budget: Budget::new(limits.ingest_bytes_max),
             metrics: Metrics::new(),
             gate: OnceLock::new(),
+            telemetry: OnceLock::new(),
             draining: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
             replays: Arc::new(Semaphore::new(limits.replays_max)),
@@ -188,6 +191,15 @@ impl AppState {
     /// Returns the gate; `None` when anybody may do everything.
     pub(crate) fn gate(&self) -> Option<&Arc<Gate>> {
         self.0.gate.get()
+    }
+
+    /// Sends spans of requests and appends, from now on.
+    pub fn trace_with(&self, telemetry: Telemetry) {
+        let _ = self.0.telemetry.set(telemetry);
+    }
+
+    pub(crate) fn telemetry(&self) -> Option<&Telemetry> {
+        self.0.telemetry.get()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -144,6 +144,8 @@ fn a_guarded_server_takes_tokens_that_are_made_while_it_runs_and_logs_none() {
         &["--auth", "token", "--grpc-listen", "127.0.0.1:0", "--set", "log.level=debug"],
     );
     assert!(server.said["grpc"].as_str().unwrap().starts_with("127.0.0.1:"));
+    let stranger = "GET /traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer no\r\nconnection: close\r\n\r\n";
+    assert!(server.ask(stranger).starts_with("HTTP/1.1 401"));
     let token = bench.run(&["token", "create", "late", "--scope", "ingest"]).ok().out.trim().to_owned();
     let event = super::cli_support::event(1);
     let request = format!(

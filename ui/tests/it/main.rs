@@ -28,6 +28,8 @@ mod web_auth;
 mod web_contract;
 mod web_downloads;
 mod web_ingest;
+mod web_limits;
+mod web_operations;
 mod web_pages;
 mod web_safety;
 mod web_tiles;

@@ -75,9 +75,9 @@ pub(crate) async fn events(
         let received = body::read(&state, &headers, request).await?;
         if binary {
             let received = structured(&state, &headers, received)?;
-            return take::take(&state, received, caller.peer, rule, |_| Ok(Format::CloudEvents)).await;
+            return take::take(&state, received, caller, rule, |_| Ok(Format::CloudEvents)).await;
         }
-        take::take(&state, received, caller.peer, rule, move |bytes| told(named, &media, bytes)).await
+        take::take(&state, received, caller, rule, move |bytes| told(named, &media, bytes)).await
     };
     answer(&state, taken.await)
 }
@@ -97,7 +97,7 @@ pub(crate) async fn opa_logs(
             return Err(Refusal::MediaType { detail });
         }
         let received = body::read(&state, &headers, request).await?;
-        take::take(&state, received, caller.peer, Rule::Partial, |_| Ok(Format::OpaDecisions)).await
+        take::take(&state, received, caller, Rule::Partial, |_| Ok(Format::OpaDecisions)).await
     };
     answer(&state, taken.await)
 }

@@ -96,8 +96,7 @@ async fn answer(
     let taken = async {
         let limit = state.limits().body_bytes_max;
         let received = message(state, headers, body, limit).await?;
-        take::take(state, received, caller.peer, Rule::Partial, move |_| Ok(Format::OtlpProtobuf(signal)))
-            .await
+        take::take(state, received, caller, Rule::Partial, move |_| Ok(Format::OtlpProtobuf(signal))).await
     };
     let taken = match deadline {
         // The append may still become durable; sent again it adds nothing.

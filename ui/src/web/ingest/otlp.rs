@@ -79,7 +79,7 @@ async fn answer(
     };
     let taken = async {
         let received = body::read(state, headers, request).await?;
-        take::take(state, received, caller.peer, Rule::Partial, move |_| Ok(format)).await
+        take::take(state, received, caller, Rule::Partial, move |_| Ok(format)).await
     };
     match taken.await {
         Ok(taken) => {

@@ -12,6 +12,8 @@ use verdict_ledger::ingest::{self, Format, IngestError, Mapped, Rejected, Warnin
 use super::append::{self, Stored};
 use super::body::{self, Received};
 use super::refusal::Refusal;
+use crate::auth::gate::Caller;
+use crate::telemetry::{Attribute, Context, Ended};
 use crate::web::AppState;
 
 /// Whether one bad record keeps out the others.
@@ -52,7 +54,7 @@ impl Taken {
 pub(super) async fn take(
     state: &AppState,
     received: Received,
-    peer: Option<String>,
+    caller: Caller,
     rule: Rule,
     format: impl FnOnce(&[u8]) -> Result<Format, Refusal> + Send + 'static,
 ) -> Result<Taken, Refusal> {
@@ -61,6 +63,7 @@ pub(super) async fn take(
     let state = state.clone();
     let work = tokio::task::spawn_blocking(move || {
         let Received { bytes, mut share } = received;
+        let peer = caller.peer;
         let limits = body::limits(&state);
         let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
             let plain = ingest::read_body(&*bytes, &limits)?;
@@ -88,9 +91,19 @@ pub(super) async fn take(
                 batch.records.extend(facts());
                 Ok(batch)
             };
-            let started = state.now_ns();
-            let stored = append::append(state.ledger(), batch, again)?;
-            counted.appended(&stored, state.now_ns().saturating_sub(started));
+            let start_ns = state.now_ns();
+            let stored = append::append(state.ledger(), batch, again);
+            let end_ns = state.now_ns();
+            traced(&state, caller.span, format, &stored, start_ns, end_ns);
+            let stored = stored?;
+            counted.appended(&stored, end_ns.saturating_sub(start_ns));
+            tracing::debug!(
+                format = format.as_str(),
+                appended = stored.appended,
+                duplicates = stored.duplicates,
+                size = stored.size,
+                "durable"
+            );
             Taken { format, stored: Some(stored), rejected, warnings, contract }
         };
         drop(share);
@@ -104,6 +117,36 @@ pub(super) async fn take(
         }
     }
     result
+}
+
+/// Tells the server's own trace about an append.
+fn traced(
+    state: &AppState,
+    above: Option<Context>,
+    format: Format,
+    stored: &Result<Stored, Refusal>,
+    start_ns: u64,
+    end_ns: u64,
+) {
+    let (Some(telemetry), Some(above)) = (state.telemetry(), above) else { return };
+    let Some(context) = telemetry.begin(Some(above)) else { return };
+    let mut attributes = vec![("verdict.format", Attribute::Text(format.as_str().to_owned()))];
+    if let Ok(stored) = stored {
+        let number = |value: u64| Attribute::Number(i64::try_from(value).unwrap_or(i64::MAX));
+        attributes.push(("verdict.appended", number(stored.appended)));
+        attributes.push(("verdict.duplicates", number(stored.duplicates)));
+        attributes.push(("verdict.ledger.size", number(stored.size)));
+    }
+    telemetry.end(Ended {
+        context,
+        parent: Some(above.span_id),
+        name: "append".to_owned(),
+        is_server: false,
+        start_ns,
+        end_ns,
+        is_error: stored.is_err(),
+        attributes,
+    });
 }
 
 fn split(

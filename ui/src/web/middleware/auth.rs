@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::gate::{Caller, Denied, Gate, Shown};
 use crate::auth::{Permission, Scope};
+use crate::telemetry::Context;
 use crate::web::AppState;
 use crate::web::error::PageError;
 use crate::web::ingest::Code;
@@ -47,7 +48,8 @@ pub(crate) async fn check(
 ) -> Response {
     let state = &declared.state;
     let (Some(gate), Permission::Scope(_)) = (state.gate(), declared.permission) else {
-        request.extensions_mut().insert(Caller::default());
+        let span = request.extensions().get::<Context>().copied();
+        request.extensions_mut().insert(Caller { span, ..Caller::default() });
         return next.run(request).await;
     };
     let peer = request.extensions().get::<Peer>().cloned();
@@ -60,8 +62,9 @@ pub(crate) async fn check(
     };
     let now_ns = state.now_ns();
     match shown.and_then(|shown| gate.identify(shown, now_ns)) {
-        Ok(caller) => match declared.permission.check(&caller.scopes) {
+        Ok(mut caller) => match declared.permission.check(&caller.scopes) {
             Ok(()) => {
+                caller.span = request.extensions().get::<Context>().copied();
                 request.extensions_mut().insert(caller);
                 next.run(request).await
             }
