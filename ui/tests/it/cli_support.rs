@@ -55,6 +55,13 @@ impl Said {
     }
 }
 
+/// Asks a process to stop, as a service manager does, and waits until it did.
+pub(crate) fn terminate(child: &mut std::process::Child) {
+    let told = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(told.is_ok_and(|told| told.success()), "kill could not be run");
+    child.wait().unwrap();
+}
+
 /// A directory with a place for a ledger.
 pub(crate) struct Bench {
     pub(crate) dir: TempDir,
