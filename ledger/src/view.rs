@@ -3,6 +3,7 @@
 //! renders starts from here.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::action::labels::{Collector, LabelSource, Labels};
 use crate::action::{self, Action};
@@ -22,12 +23,8 @@ pub struct View {
     pub actions: Vec<Action>,
     /// Their labels: team, feature, customer.
     pub labels: Vec<Labels>,
-    /// Price table in force.
-    pub table: Table,
-    /// Contract in force.
-    pub contract: Contract,
-    /// What is held back.
-    pub quarantine: Quarantine,
+    /// What rules at its position.
+    pub rules: Arc<Rules>,
     violations: Vec<Option<u64>>,
 }
 
@@ -46,13 +43,13 @@ pub struct Rules {
 
 impl Rules {
     /// Reads what is in force below a position.
-    pub fn read(ledger: &Ledger, below: u64, labels: Vec<LabelSource>) -> Result<Self, ActivationError> {
-        Ok(Self {
+    pub fn read(ledger: &Ledger, below: u64, labels: Vec<LabelSource>) -> Result<Arc<Self>, ActivationError> {
+        Ok(Arc::new(Self {
             table: pricing::registry::in_force(ledger, below)?.0,
             contract: contract::in_force(ledger, below)?.0,
             quarantine: Quarantine::read(ledger, below)?,
             labels,
-        })
+        }))
     }
 
     /// Starts to collect what the views need of attributes.
@@ -70,7 +67,7 @@ impl View {
     pub fn read(
         ledger: &Ledger,
         range: Range<u64>,
-        rules: &Rules,
+        rules: &Arc<Rules>,
         settled_before_ns: u64,
         seen: &mut dyn FnMut(&Record),
     ) -> Result<Self, ActivationError> {
@@ -93,7 +90,7 @@ impl View {
     }
 
     /// Makes the view of some records.
-    pub fn of(records: &[Record], rules: &Rules, settled_before_ns: u64) -> Self {
+    pub fn of(records: &[Record], rules: &Arc<Rules>, settled_before_ns: u64) -> Self {
         let mut collector = rules.collector();
         for record in records {
             collector.see(record);
@@ -101,25 +98,18 @@ impl View {
         Self::with(records, rules, &collector, settled_before_ns)
     }
 
-    fn with(records: &[Record], rules: &Rules, collector: &Collector, settled_before_ns: u64) -> Self {
+    fn with(records: &[Record], rules: &Arc<Rules>, collector: &Collector, settled_before_ns: u64) -> Self {
         let mut actions = action::fold(records, settled_before_ns);
         let labels = collector.labels(&actions);
         pricing::apply(&rules.table, &mut actions, &labels);
         let violations = rules.contract.safety().count(&actions, &labels);
-        Self {
-            actions,
-            labels,
-            table: rules.table.clone(),
-            contract: rules.contract.clone(),
-            quarantine: rules.quarantine.clone(),
-            violations,
-        }
+        Self { actions, labels, rules: Arc::clone(rules), violations }
     }
 
     /// Judges an action by the contract in force; `None` when the contract says nothing about it.
     pub fn judgement(&self, index: usize) -> Option<Judgement> {
         let violations = self.violations.get(index).copied().flatten();
-        contract::judge(&self.contract, self.actions.get(index)?, violations)
+        contract::judge(&self.rules.contract, self.actions.get(index)?, violations)
     }
 
     /// Returns what was said about the safety of an action.
@@ -131,7 +121,7 @@ impl View {
     pub fn governed(&self) -> impl Iterator<Item = (usize, &Action, Option<&Labels>)> {
         let actions = self.actions.iter().enumerate();
         actions
-            .filter(|(_, action)| !self.quarantine.holds_action(action))
+            .filter(|(_, action)| !self.rules.quarantine.holds_action(action))
             .map(|(index, action)| (index, action, self.labels.get(index)))
     }
 }

@@ -272,17 +272,8 @@ impl Context {
 
 /// Reads a settle window, in nanoseconds.
 fn parse_settle(text: &str) -> Result<u64, String> {
-    let expected = || format!("`{text}` is not a duration: write a number with s, m, h or d, like 15m");
-    let unit = text.chars().last().ok_or_else(expected)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(expected()),
-    };
-    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| expected())?;
-    number.checked_mul(seconds).and_then(|seconds| seconds.checked_mul(1_000_000_000)).ok_or_else(expected)
+    let ns = verdict_ui::config::seconds(text).and_then(|seconds| seconds.checked_mul(1_000_000_000));
+    ns.ok_or_else(|| format!("`{text}` is not a duration: write a number with s, m, h or d, like 15m"))
 }
 
 /// A variable that is set to nothing is not set.

@@ -12,25 +12,14 @@ use crate::{disk, head, row};
 
 const ROUNDS: usize = 3;
 const WRITERS: u32 = 256;
-/// Sizes of the batches of a lone writer, and how many events it writes.
-const BATCHES: [(usize, u32); 3] = [(1, 1_000), (100, 20_000), (1000, 50_000)];
 
 pub(crate) fn run() {
     println!("events of {} bytes as native JSON", line(1_000_000).len());
     head("durable append, events/s", "ledger", "raw RocksDB");
-    concurrently();
-    for (size, events) in BATCHES {
+    tell("256 writers, one event at a time", concurrent(WRITERS, 400), WRITERS * 400);
+    for (size, events) in [(1usize, 1_000u32), (100, 20_000), (1000, 50_000)] {
         tell(&format!("one writer, batches of {size}"), sequential(size, events), events);
     }
-}
-
-pub(crate) fn thousands() {
-    let [.., (size, events)] = BATCHES;
-    tell(&format!("one writer, batches of {size}"), sequential(size, events), events);
-}
-
-pub(crate) fn concurrently() {
-    tell("256 writers, one event at a time", concurrent(WRITERS, 400), WRITERS * 400);
 }
 
 fn tell(what: &str, (ours, limit): (Vec<Took>, Vec<Took>), events: u32) {

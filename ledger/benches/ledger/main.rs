@@ -29,9 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let wanted = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
-    let parts: [(&str, fn()); 8] = [
-        ("concurrent", append::concurrently),
-        ("thousands", append::thousands),
+    let parts: [(&str, fn()); 6] = [
         ("append", append::run),
         ("rivals", rivals::run),
         ("verify", verify::run),

@@ -126,7 +126,7 @@ pub struct Outcome {
 /// Works out the entries that are due: a verdict for every settled action about which the last says something else, and
 /// under a strict contract what follows from it.
 pub fn plan(view: &View, verdicts: &Verdicts) -> (Outcome, Vec<NewRecord>) {
-    let contract = &view.contract;
+    let contract = &view.rules.contract;
     let mut outcome = Outcome { contract: contract.id(), ..Outcome::default() };
     let mut records = Vec::new();
     for (at, action) in view.actions.iter().enumerate() {
@@ -168,7 +168,7 @@ pub fn plan(view: &View, verdicts: &Verdicts) -> (Outcome, Vec<NewRecord>) {
             body.insert("price_table".to_owned(), json!(table));
         }
         records.push(NewRecord::system(VERDICT, body));
-        let quarantine = &view.quarantine;
+        let quarantine = &view.rules.quarantine;
         match verdict {
             Verdict::Unmet
                 if contract.mode() == Mode::Strict && !was_released(quarantine, action.key, contract) =>
@@ -220,10 +220,10 @@ pub fn run(ledger: &Ledger, view: &View) -> Result<Outcome, RunError> {
     }
     let reason = "comes with this version; verdicts rest on it";
     if super::history(ledger)?.is_empty() {
-        super::activate(ledger, &view.contract, "verdict", reason)?;
+        super::activate(ledger, &view.rules.contract, "verdict", reason)?;
     }
     if pricing::registry::history(ledger)?.is_empty() {
-        pricing::registry::activate(ledger, &view.table, "verdict", reason)?;
+        pricing::registry::activate(ledger, &view.rules.table, "verdict", reason)?;
     }
     for records in records.chunks(BATCH_MAX) {
         ledger.append(Batch { records: records.to_vec(), blobs: Vec::new() })?;

@@ -176,7 +176,7 @@ fn strict_holds_back_until_somebody_decides() {
     assert_eq!((ended.len(), ended[0].missing.as_slice()), (1, &[Field::User][..]));
     let released = view(&ledger);
     assert_eq!(released.governed().count(), 1);
-    let hold = &released.quarantine.holds()[0];
+    let hold = &released.rules.quarantine.holds()[0];
     assert_eq!(
         hold.released.as_ref().map(|r| (r.by.as_str(), r.reason.as_str())),
         Some(("ada", "known batch job"))

@@ -60,9 +60,8 @@ pub(super) fn pieces(body: &[u8]) -> Vec<Piece<'_>> {
                 if line.bytes.trim_ascii_start().first() == Some(&b'[') {
                     all.extend(items(line.bytes, line.offset, &format!("{}/", line.path())));
                 } else {
-                    let Piece { path, offset, bytes, open } =
-                        Piece { path: line.path(), offset: line.offset, bytes: line.bytes, open: line.open };
-                    all.push(Piece { path, offset, bytes, open });
+                    let path = line.path();
+                    all.push(Piece { path, offset: line.offset, bytes: line.bytes, open: line.open });
                 }
             }
             all

@@ -299,7 +299,8 @@ fn report(fail_on_unmet: bool, context: &Context) -> Result<Exit, CliError> {
     let view = viewing::view(&ledger, 0..ledger.head().size, LabelSource::defaults(), context, &mut |_| {})?;
     let verdicts = Verdicts::read(&ledger)?;
     let (coverage, unmet) = settled(&view);
-    let open: Vec<&Held> = view.quarantine.holds().iter().filter(|held| held.released.is_none()).collect();
+    let open: Vec<&Held> =
+        view.rules.quarantine.holds().iter().filter(|held| held.released.is_none()).collect();
     if json {
         let unmet: Vec<Value> = unmet
             .iter()
@@ -313,9 +314,9 @@ fn report(fail_on_unmet: bool, context: &Context) -> Result<Exit, CliError> {
             })
             .collect();
         context.output.json(&json!({
-            "contract": view.contract.id(), "mode": view.contract.mode(), "coverage": coverage,
+            "contract": view.rules.contract.id(), "mode": view.rules.contract.mode(), "coverage": coverage,
             "unmet": unmet, "unmet_count": coverage.actions - coverage.met,
-            "quarantined": open, "released": view.quarantine.holds().len() - open.len(),
+            "quarantined": open, "released": view.rules.quarantine.holds().len() - open.len(),
         }))?;
     } else {
         context.output.result(&told(&view, &coverage, &unmet, &open))?;
@@ -327,8 +328,8 @@ fn report(fail_on_unmet: bool, context: &Context) -> Result<Exit, CliError> {
 fn told(view: &View, coverage: &Coverage, unmet: &[(usize, Vec<Field>)], open: &[&Held]) -> String {
     let mut text = format!(
         "{} ({})\n{} of {} settled actions meet it\n",
-        visible(view.contract.label()),
-        view.contract.mode().as_str(),
+        visible(view.rules.contract.label()),
+        view.rules.contract.mode().as_str(),
         coverage.met,
         coverage.actions
     );

@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
         let wanted = args.since.is_none_or(|since| action.start_ns >= since)
             && args.until.is_none_or(|until| action.start_ns < until)
             && args.trace.is_none_or(|trace| action.is_in(&trace));
-        let held = wanted && !args.include_quarantined && view.quarantine.holds_action(action);
+        let held = wanted && !args.include_quarantined && view.rules.quarantine.holds_action(action);
         left_out += u64::from(held);
         wanted && !held
     });
@@ -71,14 +71,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     if json {
         let mut report = found.json(&by, limit);
         if let Some(members) = report.as_object_mut() {
-            members.insert("price_table".to_owned(), json!(view.table.id()));
+            members.insert("price_table".to_owned(), json!(view.rules.table.id()));
             members.insert("quarantined_left_out".to_owned(), json!(left_out));
         }
         context.output.json(&report)?;
         return Ok(Exit::Clean);
     }
     context.output.result(&told(&found, &by, limit))?;
-    context.output.note(&format!("~ is from price table {}", view.table.label()));
+    context.output.note(&format!("~ is from price table {}", view.rules.table.label()));
     if left_out > 0 {
         context.output.note(&format!(
             "{} in quarantine left out; --include-quarantined counts what is there too",

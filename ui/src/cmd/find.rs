@@ -226,16 +226,7 @@ impl From<QueryError> for CliError {
 
 /// Reads a time: RFC 3339, a day in UTC, or how long ago.
 pub(crate) fn parse_time(text: &str) -> Result<u64, String> {
-    let ago = text.split_at_checked(text.len().saturating_sub(1)).and_then(|(number, unit)| {
-        let seconds = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3_600,
-            "d" => 86_400,
-            _ => return None,
-        };
-        number.parse::<u64>().ok()?.checked_mul(seconds)?.checked_mul(1_000_000_000)
-    });
+    let ago = verdict_ui::config::seconds(text).and_then(|seconds| seconds.checked_mul(1_000_000_000));
     if let Some(ago) = ago {
         return Ok(SystemClock.now_ns().saturating_sub(ago));
     }

@@ -131,16 +131,16 @@ fn count(ledger: &Ledger, args: &Args, context: &Context) -> Result<Stats, CliEr
         None => *stats.system_facts.entry(record.kind.clone()).or_default() += 1,
     })?;
     stats.traces = traces.len() as u64;
-    stats.pricing.table = view.table.id();
-    stats.contract.id = view.contract.id();
-    view.contract.label().clone_into(&mut stats.contract.label);
-    stats.contract.mode = view.contract.mode().as_str();
-    let released = view.quarantine.holds().iter().filter(|held| held.released.is_some());
+    stats.pricing.table = view.rules.table.id();
+    stats.contract.id = view.rules.contract.id();
+    view.rules.contract.label().clone_into(&mut stats.contract.label);
+    stats.contract.mode = view.rules.contract.mode().as_str();
+    let released = view.rules.quarantine.holds().iter().filter(|held| held.released.is_some());
     stats.quarantined.released = released.count() as u64;
     let mut agents = BTreeSet::new();
     let mut ids = BTreeSet::new();
     for (at, action) in view.actions.iter().enumerate() {
-        let held = view.quarantine.holds_action(action);
+        let held = view.rules.quarantine.holds_action(action);
         stats.quarantined.actions += u64::from(held);
         if held && !args.include_quarantined {
             continue;

@@ -216,7 +216,7 @@ fn show(id: &TraceId, context: &Context) -> Result<Exit, CliError> {
     for (depth, action) in as_tree(actions) {
         let indent = "  ".repeat(depth.min(12));
         let mut findings: Vec<&str> = action.findings.iter().map(|finding| finding_name(*finding)).collect();
-        if view.quarantine.holds_action(action) {
+        if view.rules.quarantine.holds_action(action) {
             findings.push("QUARANTINED");
         }
         let at = actions.binary_search_by_key(&action.key, |action| action.key).ok();
@@ -263,8 +263,12 @@ fn report(id: &TraceId, view: &View, rules: &Rules) -> Value {
             }))
         })
         .collect();
-    let held: Vec<u64> =
-        view.actions.iter().filter(|action| view.quarantine.holds_action(action)).map(|a| a.key).collect();
+    let held: Vec<u64> = view
+        .actions
+        .iter()
+        .filter(|action| view.rules.quarantine.holds_action(action))
+        .map(|a| a.key)
+        .collect();
     json!({
         "trace_id": id.to_string(), "actions": view.actions, "quarantined": held,
         "contract": {"id": rules.contract.id(), "judgements": contract}, "price_table": rules.table.id(),

@@ -1,6 +1,7 @@
 //! What the commands share that count actions: the range, the settle window, the labels.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use verdict_ledger::action::labels::LabelSource;
 use verdict_ledger::activation::ActivationError;
@@ -21,7 +22,7 @@ pub(crate) fn settled_before_ns(context: &Context) -> u64 {
 }
 
 /// Reads what is in force at the end of the log.
-pub(crate) fn rules(ledger: &Ledger, labels: Vec<LabelSource>) -> Result<Rules, CliError> {
+pub(crate) fn rules(ledger: &Ledger, labels: Vec<LabelSource>) -> Result<Arc<Rules>, CliError> {
     Ok(Rules::read(ledger, ledger.head().size, labels)?)
 }
 

@@ -330,18 +330,22 @@ pub fn interval(text: &str) -> Result<Option<Duration>, String> {
     if text == "never" {
         return Ok(None);
     }
-    let expected = || "write a number with s, m, h or d, like 24h, or `never`".to_owned();
-    let unit = text.chars().last().ok_or_else(expected)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(expected()),
-    };
-    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| expected())?;
-    let seconds = number.checked_mul(seconds).filter(|seconds| *seconds > 0).ok_or_else(expected)?;
+    let seconds = seconds(text).filter(|seconds| *seconds > 0);
+    let seconds = seconds.ok_or("write a number with s, m, h or d, like 24h, or `never`")?;
     Ok(Some(Duration::from_secs(seconds)))
+}
+
+/// Reads a number with s, m, h or d as seconds.
+pub fn seconds(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(seconds)
 }
 
 #[cfg(test)]

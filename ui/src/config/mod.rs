@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use check::{CheckError, Ready, Secret, check};
-pub use keys::{KEYS, Key, interval};
+pub use keys::{KEYS, Key, interval, seconds};
 
 use crate::auth::Scope;
 use crate::web::Limits;

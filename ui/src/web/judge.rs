@@ -8,9 +8,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use verdict_ledger::action::labels::LabelSource;
 use verdict_ledger::contract::{self, Outcome, RunError};
-use verdict_ledger::view::{Rules, View};
+use verdict_ledger::view::View;
 
 use super::AppState;
 
@@ -89,7 +88,7 @@ pub(crate) fn once(state: &AppState, size: u64) -> Result<Option<Outcome>, RunEr
     if contract::history(ledger)?.is_empty() {
         return Ok(None);
     }
-    let rules = Rules::read(ledger, size, LabelSource::defaults())?;
+    let rules = state.rules(size)?;
     let settled_before_ns = state.now_ns().saturating_sub(state.limits().settle_ns);
     let view = View::read(ledger, 0..size, &rules, settled_before_ns, &mut |_| {})?;
     contract::run(ledger, &view).map(Some)

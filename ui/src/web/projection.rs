@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use verdict_ledger::action::Action;
-use verdict_ledger::action::labels::LabelSource;
 use verdict_ledger::activation::ActivationError;
 use verdict_ledger::contract::Judgement;
 use verdict_ledger::id::TraceId;
@@ -45,7 +44,7 @@ impl Mark {
     fn of(view: &View, index: usize) -> Self {
         let action = view.actions.get(index);
         Self {
-            held: action.is_some_and(|action| view.quarantine.holds_action(action)),
+            held: action.is_some_and(|action| view.rules.quarantine.holds_action(action)),
             judgement: view.judgement(index),
         }
     }
@@ -74,7 +73,7 @@ pub(crate) struct Projection<'a> {
     at: u64,
     settled_before_ns: u64,
     events_max: usize,
-    rules: Rules,
+    rules: Arc<Rules>,
     whole: Option<Arc<Whole>>,
 }
 
@@ -91,7 +90,7 @@ impl<'a> Projection<'a> {
         };
         let settled_before_ns =
             now_ns.saturating_sub(state.limits().settle_ns) / SETTLE_STEP_NS * SETTLE_STEP_NS;
-        let rules = Rules::read(ledger, at, LabelSource::defaults())?;
+        let rules = state.rules(at)?;
         let whole = (at <= WHOLE_ENTRIES_MAX)
             .then(|| {
                 state.whole(at, settled_before_ns, || Whole::fold(ledger, at, &rules, settled_before_ns))
@@ -111,7 +110,7 @@ impl<'a> Projection<'a> {
     }
 
     /// Returns what is in force at the position.
-    pub(crate) const fn rules(&self) -> &Rules {
+    pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }
 
@@ -150,7 +149,12 @@ impl<'a> Projection<'a> {
 }
 
 impl Whole {
-    fn fold(ledger: &Ledger, size: u64, rules: &Rules, settled_before_ns: u64) -> Result<Self, PageError> {
+    fn fold(
+        ledger: &Ledger,
+        size: u64,
+        rules: &Arc<Rules>,
+        settled_before_ns: u64,
+    ) -> Result<Self, PageError> {
         let records = ledger.records(0..size).collect::<Result<Vec<_>, _>>()?;
         let view = View::of(&records, rules, settled_before_ns);
         let mut by_trace = BTreeMap::<TraceId, Vec<usize>>::new();

@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Semaphore;
+use verdict_ledger::action::labels::LabelSource;
+use verdict_ledger::activation::ActivationError;
 use verdict_ledger::clock::Clock;
 use verdict_ledger::contract::Contract;
+use verdict_ledger::view::Rules;
 use verdict_ledger::{Depth, Ledger, LedgerError, Report, VerifyOptions};
 
 use super::blocking;
@@ -134,6 +137,8 @@ struct Inner {
     folds: Mutex<VecDeque<Arc<Whole>>>,
     anchors: OnceLock<StatusView>,
     contract: OnceLock<Arc<Contract>>,
+    /// What rules at the position that was asked for last.
+    rules: Mutex<Option<(u64, Arc<Rules>)>>,
 }
 
 impl AppState {
@@ -164,6 +169,7 @@ impl AppState {
             folds: Mutex::new(VecDeque::new()),
             anchors: OnceLock::new(),
             contract: OnceLock::new(),
+            rules: Mutex::new(None),
         }))
     }
 
@@ -324,6 +330,17 @@ impl AppState {
 }
 
 impl AppState {
+    /// Returns what rules at a position: files that are read and checked once, not for every page.
+    pub(crate) fn rules(&self, at: u64) -> Result<Arc<Rules>, ActivationError> {
+        let kept = || self.0.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, rules)) = kept().as_ref().filter(|(known, _)| *known == at) {
+            return Ok(Arc::clone(rules));
+        }
+        let rules = Rules::read(&self.0.ledger, at, LabelSource::defaults())?;
+        *kept() = Some((at, Arc::clone(&rules)));
+        Ok(rules)
+    }
+
     /// Returns the fold of a position and time, folding when it is not kept. Two requests that miss at the same
     /// time both fold; the results are equal.
     pub(crate) fn whole(

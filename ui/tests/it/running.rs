@@ -68,9 +68,15 @@ impl Running {
 
     /// Changes the options, knowing the directory, before the server is bound.
     pub(crate) fn with(change: impl FnOnce(&Path, &mut ServeOptions)) -> Self {
+        Self::over(|_| {}, change)
+    }
+
+    /// The same over a ledger that holds something already.
+    pub(crate) fn over(fill: impl FnOnce(&Ledger), change: impl FnOnce(&Path, &mut ServeOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = InitOptions::new("harbor.example/verdict/running");
         let ledger = Ledger::init(&dir.path().join("ledger"), &options, Arc::new(SystemClock)).unwrap();
+        fill(&ledger);
         let mut options = ServeOptions::new((Ipv4Addr::LOCALHOST, 0).into());
         options.grpc_listen = Some((Ipv4Addr::LOCALHOST, 0).into());
         change(dir.path(), &mut options);

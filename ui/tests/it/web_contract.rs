@@ -1,69 +1,25 @@
 //! The trace contract in force answers whoever sends: native events with 422 and the lines, OTLP with `partial_success`.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
-
 use serde_json::{Value, json};
+use verdict_ledger::contract::{Contract, Quarantine, activate};
 
-use crate::cli_support::{Bench, terminate};
+use crate::running::Running;
 
-/// The real server on a free port.
-struct Running {
-    child: Child,
-    address: String,
-}
-
-impl Running {
-    fn start(bench: &Bench) -> Self {
-        let mut child = bench
-            .command()
-            .args(["serve", "--check", "none", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
-        Self { child, address }
-    }
-
-    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let body = body.to_string();
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(
-            stream,
-            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            self.address,
-            body.len()
-        )
-        .unwrap();
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).unwrap();
-        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        terminate(&mut self.child);
-    }
-}
-
-fn under(mode: &str) -> (Bench, Running) {
-    let bench = Bench::with_ledger();
-    let shipped = bench.run(&["contract", "show", "--default", "--file"]).ok().out;
-    let changed = shipped
+fn under(mode: &str) -> Running {
+    let shipped = Contract::shipped().unwrap();
+    let shipped = std::str::from_utf8(shipped.bytes()).unwrap();
+    let ours = shipped
         .replace("mode = \"lenient\"", &format!("mode = \"{mode}\""))
         .replace("verdict-default-1", "ours");
-    let file = bench.file("contract.toml", changed);
-    bench.run(&["contract", "use", &file, "--reason", "start"]).ok();
-    let running = Running::start(&bench);
-    (bench, running)
+    let contract = Contract::parse(ours.as_bytes()).unwrap();
+    Running::over(|ledger| drop(activate(ledger, &contract, "ada", "start").unwrap()), |_, _| {})
+}
+
+fn post(server: &Running, path: &str, body: &Value) -> (u16, Value) {
+    let json = [("content-type", "application/json")];
+    let reply = server.ask("POST", path, &json, body.to_string().as_bytes());
+    (reply.status, serde_json::from_slice(&reply.body).unwrap())
 }
 
 fn native(id: &str, service: Option<&str>) -> Value {
@@ -87,35 +43,36 @@ fn otlp() -> Value {
 
 #[test]
 fn a_strict_contract_refuses_native_events_by_line_and_quarantines_when_asked_to() {
-    let (bench, server) = under("strict");
-    let (status, answer) = server.post("/api/v1/events", &json!([native("a", None), without_service("b")]));
+    let server = under("strict");
+    let (status, answer) = post(&server, "/api/v1/events", &json!([native("a", None), without_service("b")]));
     assert_eq!(status, 422, "{answer}");
     assert_eq!(answer["errors"], json!([{"line": 2, "missing": ["service"]}]));
     assert!(answer["detail"].as_str().unwrap().contains("nothing was appended"), "{answer}");
-    let (status, answer) = server.post("/api/v1/events", &native("a", None));
+    let (status, answer) = post(&server, "/api/v1/events", &native("a", None));
     assert_eq!((status, &answer["appended"], &answer["quarantined"]), (200, &json!(1), &json!(0)));
-    let (status, answer) = server.post("/api/v1/events?mode=quarantine", &without_service("b"));
+    let (status, answer) = post(&server, "/api/v1/events?mode=quarantine", &without_service("b"));
     assert_eq!((status, &answer["quarantined"]), (200, &json!(1)), "{answer}");
-    let (status, _) = server.post("/api/v1/events?mode=other", &native("c", None));
+    let (status, _) = post(&server, "/api/v1/events?mode=other", &native("c", None));
     assert_eq!(status, 400);
-    let (status, answer) = server.post("/v1/traces", &otlp());
+    let (status, answer) = post(&server, "/v1/traces", &otlp());
     assert_eq!((status, answer["partialSuccess"]["rejectedSpans"].as_str()), (200, Some("1")), "{answer}");
     let said = answer["partialSuccess"]["errorMessage"].as_str().unwrap();
     assert!(said.contains("ours") && said.contains("quarantine"), "{said}");
-    drop(server);
-    let stats = bench.run(&["stats", "--include-quarantined", "--format", "json"]).ok().json();
-    assert_eq!(stats["events"], json!(3), "what is quarantined is kept");
-    assert_eq!(stats["quarantined"]["actions"], json!(2), "{stats}");
-    assert_eq!(bench.run(&["verify"]).code, 0);
+    let ledger = &server.ledger;
+    let events =
+        ledger.records(0..u64::MAX).filter(|record| record.as_ref().unwrap().event.is_some()).count();
+    assert_eq!(events, 3, "what is quarantined is kept");
+    let held = Quarantine::read(ledger, ledger.head().size).unwrap();
+    assert_eq!(held.holds().len(), 2, "{held:?}");
 }
 
 #[test]
 fn a_lenient_contract_takes_everything_and_says_what_is_missing() {
-    let (_bench, server) = under("lenient");
-    let (status, answer) = server.post("/api/v1/events", &without_service("b"));
+    let server = under("lenient");
+    let (status, answer) = post(&server, "/api/v1/events", &without_service("b"));
     assert_eq!((status, &answer["appended"]), (200, &json!(1)));
     assert!(answer["warnings"].to_string().contains("without service.name"), "{answer}");
-    let (status, answer) = server.post("/v1/traces", &otlp());
+    let (status, answer) = post(&server, "/v1/traces", &otlp());
     assert_eq!(status, 200);
     let partial = &answer["partialSuccess"];
     assert_eq!(partial["rejectedSpans"], json!("0"), "{answer}");

@@ -119,8 +119,11 @@ pub(super) fn usage(draft: &mut Draft) {
     if !is_caller && !draft.fields.has_prefix("gen_ai.usage.") {
         return;
     }
-    let requested = draft.fields.text("gen_ai.request.model");
     let responded = draft.fields.text("gen_ai.response.model");
+    // What was asked for stays where it is, unless it is what answered or the name of the action.
+    let is_name = draft.fields.get_text("gen_ai.request.model") == Some(draft.event.action.name.as_str());
+    let requested =
+        if responded.is_none() || is_name { draft.fields.text("gen_ai.request.model") } else { None };
     let usage = Usage {
         provider: draft.fields.first_text(&["gen_ai.provider.name", "gen_ai.system"]),
         model: responded.or(requested),

@@ -3,8 +3,11 @@
 //! The outer span of a call repeats the tokens of its steps and is the agent; a `do…` span is one model call. Newer
 //! versions write the OpenTelemetry names beside their own, with the same values.
 
+use serde_json::Value;
+
 use super::{Draft, Profile, Unset, otel_genai};
-use crate::event::{ActionKind, Usage};
+use crate::event::ActionKind;
+use crate::ingest::fields::Held;
 
 pub(super) const PROFILE: Profile =
     Profile { name: "vercel-ai", version: 1, applies: |draft| operation(draft).is_some(), map };
@@ -61,37 +64,35 @@ fn map(draft: &mut Draft) {
     }
 }
 
+/// The OpenTelemetry names win, its own fill what they leave out: a name that is not needed stays in the attributes.
 fn usage(draft: &mut Draft, kind: ActionKind) {
-    let fields = &mut draft.fields;
-    let own = Usage {
-        provider: fields.text("ai.model.provider"),
-        model: fields.first_text(&["ai.response.model", "ai.model.id"]),
-        input_tokens: fields.first_count(&[
-            "ai.usage.inputTokens",
-            "ai.usage.promptTokens",
-            "ai.usage.tokens",
-        ]),
-        output_tokens: fields.first_count(&["ai.usage.outputTokens", "ai.usage.completionTokens"]),
-        cache_read_tokens: fields
-            .first_count(&["ai.usage.cachedInputTokens", "ai.usage.inputTokenDetails.cacheReadTokens"]),
-        cache_write_tokens: fields.count("ai.usage.inputTokenDetails.cacheWriteTokens"),
-        reasoning_tokens: fields
-            .first_count(&["ai.usage.reasoningTokens", "ai.usage.outputTokenDetails.reasoningTokens"]),
-        ..Usage::default()
-    };
+    let answered = draft.fields.get("gen_ai.response.model").is_some();
     otel_genai::usage(draft);
-    let other = draft.event.usage.take().unwrap_or_default();
-    draft.usage(Usage {
-        // The OpenTelemetry name is the provider, its own (`openai.chat`) the provider's interface.
-        provider: other.provider.or(own.provider),
-        model: own.model.or(other.model),
-        input_tokens: own.input_tokens.or(other.input_tokens),
-        output_tokens: own.output_tokens.or(other.output_tokens),
-        cache_read_tokens: own.cache_read_tokens.or(other.cache_read_tokens),
-        cache_write_tokens: own.cache_write_tokens.or(other.cache_write_tokens),
-        reasoning_tokens: own.reasoning_tokens.or(other.reasoning_tokens),
-        context_window: None,
-        cost: other.cost,
-        aggregate: kind != ActionKind::Model,
-    });
+    let mut usage = draft.event.usage.take().unwrap_or_default();
+    let fields = &mut draft.fields;
+    if !answered && let Some(model) = fields.text("ai.response.model") {
+        // What was asked for is the name of the action, or goes back to where it was.
+        if let Some(asked) = usage.model.replace(model).filter(|asked| *asked != draft.event.action.name) {
+            fields.restore("gen_ai.request.model", Held::from(Value::from(asked)));
+        }
+    }
+    let mut count = |known: &mut Option<u64>, names: &[&str]| {
+        *known = known.or_else(|| fields.first_count(names));
+    };
+    count(&mut usage.input_tokens, &["ai.usage.inputTokens", "ai.usage.promptTokens", "ai.usage.tokens"]);
+    count(&mut usage.output_tokens, &["ai.usage.outputTokens", "ai.usage.completionTokens"]);
+    count(
+        &mut usage.cache_read_tokens,
+        &["ai.usage.cachedInputTokens", "ai.usage.inputTokenDetails.cacheReadTokens"],
+    );
+    count(&mut usage.cache_write_tokens, &["ai.usage.inputTokenDetails.cacheWriteTokens"]);
+    count(
+        &mut usage.reasoning_tokens,
+        &["ai.usage.reasoningTokens", "ai.usage.outputTokenDetails.reasoningTokens"],
+    );
+    // Its own (`openai.chat`) names the interface of the provider.
+    usage.provider = usage.provider.or_else(|| fields.text("ai.model.provider"));
+    usage.model = usage.model.or_else(|| fields.text("ai.model.id"));
+    usage.aggregate = kind != ActionKind::Model;
+    draft.usage(usage);
 }

@@ -110,9 +110,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Denied> {
     }
 }
 
-/// Returns what the session cookie holds.
-pub(crate) fn session_cookie(headers: &HeaderMap, is_tls: bool) -> Option<String> {
-    let wanted = if is_tls { SESSION_TLS } else { SESSION };
+/// Returns what a cookie holds.
+pub(crate) fn cookie<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h str> {
     headers
         .get_all(header::COOKIE)
         .iter()
@@ -120,7 +119,12 @@ pub(crate) fn session_cookie(headers: &HeaderMap, is_tls: bool) -> Option<String
         .flat_map(|cookies| cookies.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
         .find(|(name, _)| *name == wanted)
-        .map(|(_, value)| value.to_owned())
+        .map(|(_, value)| value)
+}
+
+/// Returns what the session cookie holds.
+pub(crate) fn session_cookie(headers: &HeaderMap, is_tls: bool) -> Option<String> {
+    cookie(headers, if is_tls { SESSION_TLS } else { SESSION }).map(str::to_owned)
 }
 
 /// Writes the header that sets the session cookie, or removes it when there is no value.

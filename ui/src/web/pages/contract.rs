@@ -66,14 +66,14 @@ fn tell(state: &AppState, at: Option<u64>) -> Result<Told, PageError> {
 
 fn of_view(view: &View, verdicts: &Verdicts, at: u64) -> Told {
     let mut told = Told {
-        label: view.contract.label().to_owned(),
-        id: view.contract.id(),
-        mode: view.contract.mode(),
+        label: view.rules.contract.label().to_owned(),
+        id: view.rules.contract.id(),
+        mode: view.rules.contract.mode(),
         at,
         coverage: Coverage::default(),
         unsettled: 0,
         unmet: Vec::new(),
-        holds: view.quarantine.holds().to_vec(),
+        holds: view.rules.quarantine.holds().to_vec(),
     };
     for (index, action) in view.actions.iter().enumerate() {
         let Some(judgement) = view.judgement(index) else { continue };

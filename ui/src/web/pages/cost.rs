@@ -110,12 +110,12 @@ fn break_down(state: &AppState, asked: &Asked) -> Result<Told, PageError> {
         let mut held = 0;
         let chosen = view.actions.iter().zip(&view.labels).filter(|(action, _)| {
             let wanted = since.is_none_or(|since| action.start_ns >= since);
-            let out = wanted && view.quarantine.holds_action(action);
+            let out = wanted && view.rules.quarantine.holds_action(action);
             held += usize::from(out);
             wanted && !out
         });
         let found = breakdown(chosen.map(|(action, labels)| (action, Some(labels))), &asked.by);
-        Told { found, table: view.table.id(), at: projection.position(), held }
+        Told { found, table: view.rules.table.id(), at: projection.position(), held }
     })
 }
 

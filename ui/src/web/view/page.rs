@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, header};
 
 use super::{number, time};
 use crate::auth::gate::Caller;
+use crate::web::middleware::auth::cookie;
 use crate::web::{AppState, assets};
 
 /// Name of the cookie that keeps the chosen theme.
@@ -42,14 +43,7 @@ impl Theme {
     }
 
     fn from_headers(headers: &HeaderMap) -> Self {
-        headers
-            .get_all(header::COOKIE)
-            .iter()
-            .filter_map(|cookies| cookies.to_str().ok())
-            .flat_map(|cookies| cookies.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find(|(name, _)| *name == THEME_COOKIE)
-            .map_or(Self::Auto, |(_, value)| Self::from_name(value))
+        cookie(headers, THEME_COOKIE).map_or(Self::Auto, Self::from_name)
     }
 }
 
