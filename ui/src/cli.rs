@@ -126,7 +126,7 @@ pub(crate) enum ColorChoice {
 pub(crate) enum Command {
     /// Create a ledger: database, keys, lock file and first entry
     Init(cmd::init::Args),
-    /// Add recorded traffic: native events, OTLP, AISecOps logs
+    /// Add recorded traffic: OTLP, CloudEvents, OPA decision logs, MCP, LangChain, AISecOps, native events
     Ingest(cmd::ingest::Args),
     /// Serve the web interface, the API, OTLP/HTTP and OTLP/gRPC
     Serve(cmd::serve::Args),
