@@ -55,6 +55,20 @@ fn summary(problems: &[Problem]) -> String {
     }
 }
 
+/// Whether a decision needs members of its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dependence {
+    /// Proved: whatever the members hold, and whether they are there at all, the findings are the same.
+    No,
+    /// Not proved.
+    Maybe,
+}
+
+/// Members of the input that a bundle can read, each as the steps of a JSON pointer: everything at, below and above a
+/// path. `None` is the whole document.
+pub type Reads = Option<Vec<Vec<String>>>;
+
 /// Evaluates one bundle. Implementations are pure: same input, same findings.
 pub trait Engine: Send + Sync + std::fmt::Debug {
     /// Returns what evaluates.
@@ -63,7 +77,24 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     fn rules(&self) -> &[RuleRef];
     /// Evaluates the entry point; findings in any order.
     fn findings(&self, input: &Value) -> Result<Vec<Finding>, EvalError>;
+    /// Tells which members of the input any evaluation can read.
+    fn reads(&self) -> Reads;
+    /// Tells whether the findings for this input depend on what stands at the given JSON pointers.
+    fn depends(&self, input: &Value, pointers: &[String]) -> Dependence;
 }
+
+/// Tells whether a read of one path can see what stands at another.
+pub(super) fn overlap(a: &[String], b: &[String]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a == b)
+}
+
+/// Takes a JSON pointer apart.
+pub(super) fn steps(pointer: &str) -> Vec<String> {
+    pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
+}
+
+/// What [`Policy::decide`] itself reads of an input.
+const DECIDE_READS: [&str; 2] = ["/schema", "/action/kind"];
 
 /// A bundle ready to decide.
 #[derive(Debug)]
@@ -116,6 +147,26 @@ impl Policy {
             Ok(findings) => lattice::decide(findings, self.default_for(input)),
             Err(error) => lattice::failed(error),
         }
+    }
+
+    /// Tells which members of the input a decision can depend on: equal members, equal decisions. `None` is all.
+    pub fn reads(&self) -> Reads {
+        let mut paths = self.engine.reads()?;
+        paths.extend(DECIDE_READS.iter().map(|pointer| steps(pointer)));
+        paths.sort();
+        paths.dedup();
+        Some(paths)
+    }
+
+    /// Tells whether the decision on this input depends on what stands at the given JSON pointers. `No` is proved:
+    /// the input may hold anything there, or nothing, and the decision is the same.
+    pub fn depends(&self, input: &Value, pointers: &[String]) -> Dependence {
+        let wanted: Vec<_> = pointers.iter().map(|pointer| steps(pointer)).collect();
+        let here = DECIDE_READS.iter().map(|pointer| steps(pointer));
+        if here.into_iter().any(|read| wanted.iter().any(|wanted| overlap(&read, wanted))) {
+            return Dependence::Maybe;
+        }
+        self.engine.depends(input, pointers)
     }
 
     /// A document of another schema has its facts elsewhere; a policy would find none of them and abstain.

@@ -16,6 +16,8 @@ pub mod registry;
 #[cfg(feature = "engine-rego")]
 pub mod rego;
 #[cfg(feature = "engine-rego")]
+mod rego_reads;
+#[cfg(feature = "engine-rego")]
 mod schema;
 pub mod settings;
 #[cfg(feature = "engine-rego")]
@@ -26,4 +28,4 @@ pub mod test;
 pub use bundle::{Bundle, BundleError};
 pub use check::{Problem, Severity};
 pub use decision::{Decision, EvalError, Finding, RuleRef};
-pub use engine::{EngineId, Policy, PolicyError};
+pub use engine::{Dependence, EngineId, Policy, PolicyError, Reads};

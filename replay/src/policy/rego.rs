@@ -17,7 +17,8 @@ use verdict_ledger::event::{Effect, Obligation};
 use super::analysis::{Analysis, panic_text};
 use super::bundle::Bundle;
 use super::decision::{EvalError, Finding, RuleRef};
-use super::engine::{Engine, EngineId, PolicyError};
+use super::engine::{Dependence, Engine, EngineId, PolicyError, Reads};
+use super::rego_reads::{Covered, ReadSites};
 use super::settings::{Adapter, Limits};
 
 /// Version of the engine crate; a test compares it with the lock file.
@@ -38,6 +39,7 @@ pub struct RegoEngine {
     limits: Limits,
     rules: Vec<RuleRef>,
     places: BTreeMap<String, RuleRef>,
+    reads: ReadSites,
     /// Compiled and without input. Every evaluation runs on a copy, which shares the compiled policy and costs a
     /// quarter of a microsecond: nothing that an evaluation, an error or a panic leaves behind inside an
     /// interpreter reaches the next decision.
@@ -64,6 +66,7 @@ impl RegoEngine {
             limits: settings.limits,
             places: rules.iter().map(|rule| (rule.id.clone(), rule.clone())).collect(),
             rules,
+            reads: ReadSites::of(&mut prototype),
             prototype,
         })
     }
@@ -91,6 +94,21 @@ impl RegoEngine {
             }),
             Err(panic) => Err(fail("engine_panic", panic_text(&*panic).to_owned())),
         }
+    }
+
+    /// Evaluates with coverage; `None` when the run ended at a limit or in a panic, and so says nothing of the next.
+    fn covered(&self, input: Rego) -> Option<Covered> {
+        let mut interpreter = self.prototype.clone();
+        interpreter.set_enable_coverage(true);
+        interpreter.set_input(input);
+        let entrypoint = self.entrypoint.clone();
+        let report = catch_unwind(AssertUnwindSafe(move || {
+            let ended = interpreter.eval_rule(entrypoint);
+            let limited = ended.is_err_and(|error| error.downcast_ref::<LimitError>().is_some());
+            (!limited).then(|| interpreter.get_coverage_report().ok()).flatten()
+        }));
+        let files = report.ok().flatten()?.files.into_iter();
+        Some(files.map(|file| (file.path, (file.covered, file.not_covered))).collect())
     }
 
     fn adapt(&self, value: &Rego) -> Result<Vec<Finding>, EvalError> {
@@ -224,6 +242,25 @@ impl Engine for RegoEngine {
             }
         })?;
         self.adapt(&self.evaluate(input)?)
+    }
+
+    fn reads(&self) -> Reads {
+        self.reads.paths()
+    }
+
+    /// The interpreter notes every line of which it evaluates an expression. When it reached no expression that can see
+    /// the pointers, nothing that stands there can have led it anywhere else.
+    fn depends(&self, input: &Value, pointers: &[String]) -> Dependence {
+        if !self.reads.may_read(pointers) {
+            return Dependence::No;
+        }
+        let mut budget = u64::from(self.limits.input_bytes);
+        // The size of the input has a limit of its own, which what is missing could pass.
+        let Ok(input) = convert(input, &mut budget) else { return Dependence::Maybe };
+        match self.covered(input) {
+            Some(covered) if self.reads.untouched(pointers, &covered) => Dependence::No,
+            _ => Dependence::Maybe,
+        }
     }
 }
 

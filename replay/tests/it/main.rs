@@ -11,7 +11,9 @@ mod input;
 mod policy;
 mod policy_bundles;
 mod policy_engine;
+mod policy_reads;
 mod policy_registry;
+
 mod run;
 mod sample;
 mod state;
