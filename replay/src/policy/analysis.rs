@@ -13,6 +13,7 @@ use verdict_ledger::event::Effect;
 use super::bundle::{Bundle, SETTINGS_FILE};
 use super::check::{Problem, Severity};
 use super::decision::RuleRef;
+use super::engine::panic_text;
 use super::schema::{Step, unknown_step};
 use super::settings::{Adapter, text};
 use super::syntax::{column, each_expr, literal, reference, static_path, untabbed};
@@ -172,12 +173,6 @@ pub(super) fn prepare(engine: &mut Engine, entrypoint: &str, problems: &mut Vec<
                 .push(error_at(SETTINGS_FILE, &format!("the compiler panicked: {}", panic_text(&*panic))));
         }
     }
-}
-
-/// Returns the message that a panic was raised with.
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// Turns an error text of the engine, `--> file:line:column … error: message`, into a problem; `file` is for a

@@ -105,7 +105,7 @@ pub enum BundleError {
     },
     /// No `verdict.toml`.
     #[error(
-        "there is no verdict.toml at the top of the bundle; it needs at least `name`, `version`, `engine = \"rego\"` and `entrypoint`"
+        "there is no verdict.toml at the top of the bundle; it needs at least `name`, `version`, `engine` (\"rego\" or \"cedar\") and, for Rego, `entrypoint`"
     )]
     NoSettings,
     /// A file that does not parse or holds what it may not.
@@ -245,21 +245,22 @@ impl Bundle {
         listing(&self.files)
     }
 
-    /// Returns the policy sources that decide, sorted by path: every `.rego` that is not a test.
+    /// Returns the policy sources that decide, sorted by path: every source of the bundle's engine that is not a test.
     pub fn policies(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.rego().filter(|(path, _)| !is_test(path))
+        self.sources().filter(|(path, _)| !is_test(path))
     }
 
     /// Returns the policy sources that test: `tests/**.rego` and `*_test.rego`.
     pub fn tests(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.rego().filter(|(path, _)| is_test(path))
+        self.sources().filter(|(path, _)| is_test(path))
     }
 
-    fn rego(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    fn sources(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let extension = self.settings.engine.extension();
         self.files
             .iter()
             .map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
-            .filter(|(path, _)| Path::new(path).extension().is_some_and(|end| end == "rego"))
+            .filter(move |(path, _)| Path::new(path).extension().is_some_and(|end| end == extension))
     }
 }
 

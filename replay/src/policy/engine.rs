@@ -88,6 +88,13 @@ pub(super) fn overlap(a: &[String], b: &[String]) -> bool {
     a.iter().zip(b).all(|(a, b)| a == b)
 }
 
+/// Returns the message that a panic was raised with.
+#[cfg(any(feature = "engine-rego", feature = "engine-cedar"))]
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
 /// Takes a JSON pointer apart.
 pub(super) fn steps(pointer: &str) -> Vec<String> {
     pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
@@ -116,6 +123,16 @@ impl Policy {
                     name: bundle.name().to_owned(),
                     version: bundle.version().to_owned(),
                     engine: "rego",
+                });
+            }
+            #[cfg(feature = "engine-cedar")]
+            EngineKind::Cedar => Box::new(super::cedar::CedarEngine::compile(&bundle)?),
+            #[cfg(not(feature = "engine-cedar"))]
+            EngineKind::Cedar => {
+                return Err(PolicyError::NoEngine {
+                    name: bundle.name().to_owned(),
+                    version: bundle.version().to_owned(),
+                    engine: "cedar",
                 });
             }
         };

@@ -7,6 +7,8 @@
 mod analysis;
 mod archive;
 pub mod bundle;
+#[cfg(feature = "engine-cedar")]
+pub mod cedar;
 pub mod check;
 mod data;
 pub mod decision;
@@ -17,7 +19,7 @@ pub mod registry;
 pub mod rego;
 #[cfg(feature = "engine-rego")]
 mod rego_reads;
-#[cfg(feature = "engine-rego")]
+#[cfg(any(feature = "engine-rego", feature = "engine-cedar"))]
 mod schema;
 pub mod settings;
 #[cfg(feature = "engine-rego")]

@@ -14,10 +14,10 @@ use regorus::{Engine as Interpreter, LimitError, Value as Rego};
 use serde_json::Value;
 use verdict_ledger::event::{Effect, Obligation};
 
-use super::analysis::{Analysis, panic_text};
+use super::analysis::Analysis;
 use super::bundle::Bundle;
 use super::decision::{EvalError, Finding, RuleRef};
-use super::engine::{Dependence, Engine, EngineId, PolicyError, Reads};
+use super::engine::{Dependence, Engine, EngineId, PolicyError, Reads, panic_text};
 use super::rego_reads::{Covered, ReadSites};
 use super::settings::{Adapter, Limits};
 

@@ -60,6 +60,8 @@ pub(super) fn unknown_step(steps: &[Step]) -> Option<Unknown> {
             (Shape::Leaf, _) => return not_there(format!("`{path}` is a single value")),
             (Shape::Object(members), Step::Field(name)) => match members.get(name) {
                 Some(below) => below,
+                // Members beside the known ones may be anything.
+                None if node.get("additionalProperties").is_some_and(|more| more == true) => return None,
                 None => return not_there(suggest(name, members)),
             },
             (Shape::List(_), Step::Field(name)) => {
@@ -115,7 +117,7 @@ fn suggest(name: &str, members: &Map<String, Value>) -> String {
 }
 
 /// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, ca) in a.chars().enumerate() {

@@ -20,9 +20,11 @@ pub struct Settings {
     pub description: Option<String>,
     /// Engine that evaluates.
     pub engine: EngineKind,
-    /// Rule that is evaluated, like `data.acme.agents.findings`.
+    /// Rule that is evaluated, like `data.acme.agents.findings`. Rego only, and required there; empty for Cedar, where
+    /// every policy is asked.
+    #[serde(default)]
     pub entrypoint: String,
-    /// How the entry point's value becomes findings.
+    /// How the entry point's value becomes findings. Rego only.
     #[serde(default)]
     pub adapter: Adapter,
     /// Version of the input document that the policies are written for.
@@ -46,6 +48,18 @@ pub struct Settings {
 pub enum EngineKind {
     /// Rego, by the regorus interpreter.
     Rego,
+    /// Cedar, by the `cedar-policy` crate.
+    Cedar,
+}
+
+impl EngineKind {
+    /// Returns how names of sources end.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Rego => "rego",
+            Self::Cedar => "cedar",
+        }
+    }
 }
 
 /// How the value of the entry point becomes findings.
@@ -123,7 +137,21 @@ impl Settings {
         if !is_label(&self.version) {
             return Err(("version", label_rule("version", &self.version)));
         }
-        if !is_rule_path(&self.entrypoint) {
+        if self.engine == EngineKind::Cedar {
+            if !self.entrypoint.is_empty() {
+                return Err(("entrypoint", "entrypoint is for Rego; Cedar asks every policy".to_owned()));
+            }
+            if self.adapter != Adapter::Findings {
+                return Err((
+                    "adapter",
+                    "adapter is for Rego; Cedar's annotations say the effect".to_owned(),
+                ));
+            }
+        } else if self.entrypoint.is_empty() {
+            let message =
+                "entrypoint is missing; name the rule that is evaluated, like `data.acme.agents.findings`";
+            return Err(("engine", message.to_owned()));
+        } else if !is_rule_path(&self.entrypoint) {
             let message = format!(
                 "entrypoint `{}` is not a rule path; write it like `data.acme.agents.findings`",
                 self.entrypoint

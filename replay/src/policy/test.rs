@@ -10,10 +10,10 @@ use regorus::unstable::{Rule, RuleHead};
 use regorus::{Engine as Interpreter, Value as Rego};
 use serde::Serialize;
 
-use super::analysis::{Analysis, add, load, of_tests, panic_text, prepare};
+use super::analysis::{Analysis, add, load, of_tests, prepare};
 use super::bundle::Bundle;
 use super::check::Problem;
-use super::engine::PolicyError;
+use super::engine::{PolicyError, panic_text};
 use super::rego::timer;
 
 /// How a test ended.

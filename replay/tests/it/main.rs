@@ -6,10 +6,12 @@
     reason = "tests stop at the first surprise"
 )]
 
+mod corpus;
 mod graph;
 mod input;
 mod policy;
 mod policy_bundles;
+mod policy_cedar;
 mod policy_engine;
 mod policy_reads;
 mod policy_registry;

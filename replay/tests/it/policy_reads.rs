@@ -38,6 +38,7 @@ fn reads_are_found_in_the_syntax_tree() {
     assert_eq!(reads("some k in [\"user\"]; object.get(input, k, \"\") == \"x\""), None);
     assert_eq!(reads("count(input) > 0"), None);
     assert_eq!(reads("some k; input[k] == 1"), None);
+    assert_eq!(reads("walk(input, [p, v]); v == 1"), None);
 }
 
 #[test]
