@@ -11,6 +11,7 @@
 //! reading (a model reads its whole context) and invents nothing: a tool whose result nobody called external
 //! adds no source.
 
+mod conform;
 mod host;
 
 use serde_json::{Map, Number, Value, json};
@@ -26,6 +27,32 @@ pub const SCHEMA: &str = "verdict-input/1";
 
 /// JSON Schema of the input document.
 pub const JSON_SCHEMA: &str = include_str!("../schema/input.v1.json");
+
+pub use conform::nonconformity;
+
+/// Returns the smallest valid document: a tool call at the beginning of a history, of nobody, to nothing.
+pub fn minimal() -> Value {
+    let money = || json!({"USD": 0});
+    let counters = || json!({"tool_calls": 0, "spent_nano": money()});
+    json!({
+        "schema": SCHEMA,
+        "event": {"seq": 0, "ts_ns": 0},
+        "action": {"kind": "tool", "name": ""},
+        "provenance": {"sources": []},
+        "approvals": [],
+        "controls": [],
+        "state": {
+            "trace": {
+                "tool_calls": 0, "model_calls": 0, "blocked": 0, "spent_nano": money(),
+                "consecutive_tool_calls": 0, "consecutive_same_tool": 0,
+            },
+            "session": counters(),
+            "agent": {"tool_calls": 0, "spent_nano": money(), "blocked": 0, "cooldown_until_ns": 0},
+            "tenant": counters(),
+            "windows": {"agent_1h": counters(), "agent_24h": counters()},
+        },
+    })
+}
 
 /// Builds the input document of an action under a state; pure.
 pub fn build(action: &Action, state: &State) -> Value {

@@ -95,6 +95,8 @@ pub(crate) enum Format {
     Svg,
     /// Graphviz (trace graph).
     Dot,
+    /// What Cedar's own tools read (policy schema, policy input).
+    Cedar,
 }
 
 impl Format {
@@ -106,6 +108,7 @@ impl Format {
             Self::Markdown => "markdown",
             Self::Svg => "svg",
             Self::Dot => "dot",
+            Self::Cedar => "cedar",
         }
     }
 }

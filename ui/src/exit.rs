@@ -341,8 +341,9 @@ impl From<BundleError> for CliError {
     fn from(error: BundleError) -> Self {
         match &error {
             BundleError::Read { source, path } => Self::io("cannot read", path, source),
-            _ => Self::of(Kind::Unusable, &error)
-                .hint("a bundle is a directory or .tar.gz with verdict.toml and policy/*.rego"),
+            _ => Self::of(Kind::Unusable, &error).hint(
+                "a bundle is a directory or .tar.gz with verdict.toml and policy/*.rego or policy/*.cedar",
+            ),
         }
     }
 }
@@ -358,6 +359,8 @@ impl From<RegistryError> for CliError {
                 Self::of(Kind::Unusable, &error)
                     .hint("see `verdict policy list`; a policy is named name@version, digest (its first 8 digits do), `active`, or a path with a `/`")
             }
+            RegistryError::TestsFail { .. } => Self::of(Kind::Finding, &error)
+                .hint("see `verdict policy test PATH`; `--override WHY` publishes it all the same and records why"),
             RegistryError::NoneActive { .. } => {
                 Self::of(Kind::Unusable, &error)
                     .hint("put one in force: `verdict policy publish PATH --activate`, or `verdict policy activate REF` for one that is published")

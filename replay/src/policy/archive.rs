@@ -195,7 +195,7 @@ pub(super) fn check_name(path: &str) -> Result<(), BundleError> {
 
 /// Tells whether a path is left out of every bundle: hidden files other than OPA's two, and what editors and
 /// merge tools leave behind. They would make identities differ by what somebody had open.
-fn is_ignored(path: &str) -> bool {
+pub(super) fn is_ignored(path: &str) -> bool {
     if path == MANIFEST_FILE || path == SIGNATURES_FILE {
         return false;
     }

@@ -77,6 +77,7 @@ pub fn check(bundle: &Bundle) -> Vec<Problem> {
         #[cfg(not(all(feature = "engine-rego", feature = "engine-cedar")))]
         engine => vec![no_engine(engine)],
     };
+    problems.extend(super::test::problems(bundle));
     problems.extend(unread(bundle));
     problems.sort();
     problems.dedup();

@@ -1,5 +1,7 @@
 //! The seam between a bundle and the engine that evaluates it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use verdict_ledger::event::Effect;
@@ -69,6 +71,9 @@ pub enum Dependence {
 /// path. `None` is the whole document.
 pub type Reads = Option<Vec<Vec<String>>>;
 
+/// Lines of the sources, by file: those that an evaluation reached, and those that it did not.
+pub type Lines = BTreeMap<String, (BTreeSet<u32>, BTreeSet<u32>)>;
+
 /// Evaluates one bundle. Implementations are pure: same input, same findings.
 pub trait Engine: Send + Sync + std::fmt::Debug {
     /// Returns what evaluates.
@@ -79,6 +84,8 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     fn findings(&self, input: &Value) -> Result<Vec<Finding>, EvalError>;
     /// Tells which members of the input any evaluation can read.
     fn reads(&self) -> Reads;
+    /// Tells which lines an evaluation reaches, for the coverage of tests.
+    fn lines(&self, input: &Value) -> Lines;
     /// Tells whether the findings for this input depend on what stands at the given JSON pointers.
     fn depends(&self, input: &Value, pointers: &[String]) -> Dependence;
 }
@@ -164,6 +171,12 @@ impl Policy {
             Ok(findings) => lattice::decide(findings, self.default_for(input)),
             Err(error) => lattice::failed(error),
         }
+    }
+
+    /// Tells which lines of the sources a decision on this input reaches. In Cedar a policy is one line, and reached when
+    /// it holds.
+    pub fn lines(&self, input: &Value) -> Lines {
+        self.engine.lines(input)
     }
 
     /// Tells which members of the input a decision can depend on: equal members, equal decisions. `None` is all.

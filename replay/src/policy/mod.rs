@@ -10,6 +10,7 @@ pub mod bundle;
 #[cfg(feature = "engine-cedar")]
 pub mod cedar;
 pub mod check;
+pub mod compare;
 mod data;
 pub mod decision;
 pub mod engine;
@@ -22,9 +23,9 @@ mod rego_reads;
 #[cfg(any(feature = "engine-rego", feature = "engine-cedar"))]
 mod schema;
 pub mod settings;
+pub mod signature;
 #[cfg(feature = "engine-rego")]
 mod syntax;
-#[cfg(feature = "engine-rego")]
 pub mod test;
 
 pub use bundle::{Bundle, BundleError};

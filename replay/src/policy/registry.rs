@@ -12,6 +12,7 @@ use verdict_ledger::{AppendError, Batch, Ledger, LedgerError, NewRecord, Receipt
 
 use super::bundle::{Bundle, BundleError};
 use super::engine::{Policy, PolicyError};
+use super::test;
 
 /// Entry `type` of a publication.
 pub const POLICY_PUBLISHED: &str = "policy.published";
@@ -36,6 +37,20 @@ pub enum RegistryError {
     /// The bundle does not compile.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The bundle fails its own tests.
+    #[error("{name}@{version} fails {failed} of its own {total} tests; the first is {first}")]
+    TestsFail {
+        /// Bundle name.
+        name: String,
+        /// Version label.
+        version: String,
+        /// Tests that failed.
+        failed: usize,
+        /// Tests that were run.
+        total: usize,
+        /// The first that failed, with its place.
+        first: String,
+    },
     /// What was given or stored is not a bundle.
     #[error("{reference} is not a usable policy bundle")]
     Bundle {
@@ -156,6 +171,60 @@ pub struct Published {
     pub reason: String,
     /// Whether it is in force now.
     pub active: bool,
+    /// How its own tests ended when it was published; not known of what earlier releases published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tests: Option<TestCounts>,
+    /// Why it was published although it failed them.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<String>,
+}
+
+/// How the tests of a bundle ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TestCounts {
+    /// Passed.
+    pub passed: usize,
+    /// Failed, or could not be evaluated.
+    pub failed: usize,
+    /// Skipped.
+    pub skipped: usize,
+}
+
+/// A change of the policies, as the log has it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Change {
+    /// Entry.
+    pub seq: u64,
+    /// When, Unix nanoseconds of the ledger.
+    pub ts_ns: u64,
+    /// What.
+    pub what: What,
+    /// Bundle name.
+    pub name: String,
+    /// Version label.
+    pub version: String,
+    /// Identity.
+    pub digest: Digest,
+    /// What was in force before, of an activation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Digest>,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Why it was published although it failed its own tests.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<String>,
+}
+
+/// Sort of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A version was stored.
+    Published,
+    /// A version came into force.
+    Activated,
 }
 
 impl Published {
@@ -164,10 +233,42 @@ impl Published {
     }
 }
 
-/// Publishes a bundle. The same content again changes nothing and returns the entry that is there.
+/// Publishes a bundle that passes its own tests. The same content again changes nothing and returns the entry that is
+/// there.
 pub fn publish(ledger: &Ledger, bundle: &Bundle, by: &str, reason: &str) -> Result<Receipt, RegistryError> {
+    publish_overriding(ledger, bundle, by, reason, None)
+}
+
+/// Runs the tests of a bundle and refuses one that fails them, unless it is said why it is wanted all the same.
+pub fn admit(bundle: &Bundle, overriding: Option<&str>) -> Result<TestCounts, RegistryError> {
+    let report = test::run(bundle)?;
+    let counts = TestCounts { passed: report.passed(), failed: report.failures(), skipped: report.skipped() };
+    let failed = |test: &&test::TestResult| {
+        matches!(test.outcome, test::Outcome::Fail { .. } | test::Outcome::Error { .. })
+    };
+    match report.tests.iter().find(failed) {
+        Some(first) if overriding.is_none() => Err(RegistryError::TestsFail {
+            name: bundle.name().to_owned(),
+            version: bundle.version().to_owned(),
+            failed: counts.failed,
+            total: report.tests.len(),
+            first: format!("{}:{} {}", first.file, first.line, first.name),
+        }),
+        _ => Ok(counts),
+    }
+}
+
+/// Publishes a bundle. One that fails its own tests is refused unless `overriding` says why, which goes on the record.
+pub fn publish_overriding(
+    ledger: &Ledger,
+    bundle: &Bundle,
+    by: &str,
+    reason: &str,
+    overriding: Option<&str>,
+) -> Result<Receipt, RegistryError> {
     // What does not compile could never be replayed.
     let policy = Policy::compile(bundle.clone())?;
+    let counts = admit(bundle, overriding)?;
     let published = list(ledger)?;
     if let Some(known) = published.iter().find(|known| known.digest == bundle.digest()) {
         return Ok(already(ledger, known.seq));
@@ -194,6 +295,17 @@ pub fn publish(ledger: &Ledger, bundle: &Bundle, by: &str, reason: &str) -> Resu
         "by": by,
         "reason": reason,
     }));
+    body.insert(
+        "tests".to_owned(),
+        json!({
+            "passed": counts.passed.to_string(), "failed": counts.failed.to_string(),
+            "skipped": counts.skipped.to_string(),
+        }),
+    );
+    // Said only where there is something to override.
+    if let Some(why) = overriding.filter(|_| counts.failed > 0) {
+        body.insert("override".to_owned(), json!(why));
+    }
     let files: Vec<Value> = bundle
         .listing()
         .iter()
@@ -236,6 +348,13 @@ pub fn activate(ledger: &Ledger, digest: &Digest, by: &str, reason: &str) -> Res
 /// Lists what is published, in order of publication.
 pub fn list(ledger: &Ledger) -> Result<Vec<Published>, RegistryError> {
     Ok(History::read(ledger)?.published)
+}
+
+/// Lists every publication and activation, in log order.
+pub fn history(ledger: &Ledger) -> Result<Vec<Change>, RegistryError> {
+    let mut changes = History::read(ledger)?.changes;
+    changes.sort_by_key(|change| change.seq);
+    Ok(changes)
 }
 
 /// Finds a bundle by `name@version`, `sha256:…` or at least 8 hexadecimal digits of it, `active`, or a path.
@@ -288,6 +407,7 @@ fn stored(ledger: &Ledger, known: &Published) -> Result<Bundle, RegistryError> {
 struct History {
     published: Vec<Published>,
     activations: Vec<(u64, Digest)>,
+    changes: Vec<Change>,
 }
 
 impl History {
@@ -321,6 +441,22 @@ impl History {
             for known in &mut self.published {
                 known.active = known.digest == digest;
             }
+            self.changes.push(Change {
+                seq: record.seq,
+                ts_ns: record.ts_ns,
+                what: What::Activated,
+                name: optional("name"),
+                version: optional("version"),
+                digest,
+                previous: record
+                    .body
+                    .get("previous")
+                    .and_then(Value::as_str)
+                    .and_then(|text| text.parse().ok()),
+                by: optional("by"),
+                reason: optional("reason"),
+                overridden: None,
+            });
         } else if record.kind == POLICY_PUBLISHED {
             let published = Published {
                 name: text("name")?.to_owned(),
@@ -333,7 +469,21 @@ impl History {
                 by: optional("by"),
                 reason: optional("reason"),
                 active: false,
+                tests: record.body.get("tests").and_then(counts),
+                overridden: record.body.get("override").and_then(Value::as_str).map(str::to_owned),
             };
+            self.changes.push(Change {
+                seq: published.seq,
+                ts_ns: published.ts_ns,
+                what: What::Published,
+                name: published.name.clone(),
+                version: published.version.clone(),
+                digest: published.digest,
+                previous: None,
+                by: published.by.clone(),
+                reason: published.reason.clone(),
+                overridden: published.overridden.clone(),
+            });
             // Two writers in a race may state one fact twice; the first counts.
             if self.published.iter().all(|known| known.digest != published.digest) {
                 self.published.push(published);
@@ -380,6 +530,11 @@ impl History {
     fn labels(&self) -> Vec<String> {
         self.published.iter().map(Published::label).collect()
     }
+}
+
+fn counts(value: &Value) -> Option<TestCounts> {
+    let count = |name: &str| value.get(name)?.as_str()?.parse().ok();
+    Some(TestCounts { passed: count("passed")?, failed: count("failed")?, skipped: count("skipped")? })
 }
 
 fn already(ledger: &Ledger, seq: u64) -> Receipt {

@@ -17,8 +17,8 @@ use verdict_ledger::event::{Effect, Obligation};
 use super::analysis::Analysis;
 use super::bundle::Bundle;
 use super::decision::{EvalError, Finding, RuleRef};
-use super::engine::{Dependence, Engine, EngineId, PolicyError, Reads, panic_text};
-use super::rego_reads::{Covered, ReadSites};
+use super::engine::{Dependence, Engine, EngineId, Lines, PolicyError, Reads, panic_text};
+use super::rego_reads::ReadSites;
 use super::settings::{Adapter, Limits};
 
 /// Version of the engine crate; a test compares it with the lock file.
@@ -97,7 +97,7 @@ impl RegoEngine {
     }
 
     /// Evaluates with coverage; `None` when the run ended at a limit or in a panic, and so says nothing of the next.
-    fn covered(&self, input: Rego) -> Option<Covered> {
+    fn covered(&self, input: Rego) -> Option<Lines> {
         let mut interpreter = self.prototype.clone();
         interpreter.set_enable_coverage(true);
         interpreter.set_input(input);
@@ -246,6 +246,11 @@ impl Engine for RegoEngine {
 
     fn reads(&self) -> Reads {
         self.reads.paths()
+    }
+
+    fn lines(&self, input: &Value) -> Lines {
+        let mut budget = u64::from(self.limits.input_bytes);
+        convert(input, &mut budget).ok().and_then(|input| self.covered(input)).unwrap_or_default()
     }
 
     /// The interpreter notes every line of which it evaluates an expression. When it reached no expression that can see

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regorus::Engine as Interpreter;
 use regorus::unstable::{Expr, Module};
 
-use super::engine::{Reads, overlap, steps};
+use super::engine::{Lines, Reads, overlap, steps};
 use super::schema::Step;
 use super::syntax::{each_expr, literal, reference, static_path};
 
@@ -19,9 +19,6 @@ pub(super) struct ReadSites {
     /// (file, line, steps below `input` that are fixed in the source)
     sites: BTreeSet<(String, u32, Vec<String>)>,
 }
-
-/// Lines that an evaluation reached and did not, of each file of which it reached any.
-pub(super) type Covered = BTreeMap<String, (BTreeSet<u32>, BTreeSet<u32>)>;
 
 impl ReadSites {
     /// Finds the reads in everything that an engine holds.
@@ -74,7 +71,7 @@ impl ReadSites {
 
     /// Tells whether an evaluation made none of the reads that can see the pointers. A line that the coverage says
     /// nothing about counts as reached.
-    pub(super) fn untouched(&self, pointers: &[String], covered: &Covered) -> bool {
+    pub(super) fn untouched(&self, pointers: &[String], covered: &Lines) -> bool {
         let wanted: Vec<_> = pointers.iter().map(|pointer| steps(pointer)).collect();
         self.sites.iter().filter(|(.., path)| wanted.iter().any(|wanted| overlap(path, wanted))).all(
             |(file, line, _)| match covered.get(file) {

@@ -262,7 +262,7 @@ pub(super) fn json_content(file: &str, error: &serde_json::Error) -> BundleError
     }
 }
 
-fn content(file: &str, text: &str, at: usize, message: &str) -> BundleError {
+pub(super) fn content(file: &str, text: &str, at: usize, message: &str) -> BundleError {
     let before = text.get(..at).unwrap_or(text);
     let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;

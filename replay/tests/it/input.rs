@@ -176,3 +176,60 @@ fn sources_reach_later_steps_of_the_trace_only() {
     assert_eq!(all[3]["features"]["lowest_trust_rank"], 3);
     assert_eq!(all[4]["provenance"], json!({"sources": []}));
 }
+
+/// Writes the members of the document as a table, from the schema.
+fn documented() -> String {
+    fn rows(root: &Value, node: &Value, at: &str, out: &mut String) {
+        let node =
+            node.get("$ref").and_then(Value::as_str).map_or(node, |path| root.pointer(&path[1..]).unwrap());
+        let required = node["required"].as_array().cloned().unwrap_or_default();
+        for (name, member) in node["properties"].as_object().into_iter().flatten() {
+            let target = member
+                .get("$ref")
+                .and_then(Value::as_str)
+                .map_or(member, |path| root.pointer(&path[1..]).unwrap());
+            let kind = match (target["type"].as_str(), target["enum"].as_array(), target.get("const")) {
+                (_, _, Some(only)) => format!("`{}`", only.as_str().unwrap()),
+                (_, Some(words), _) => words
+                    .iter()
+                    .map(|word| format!("`{}`", word.as_str().unwrap()))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                (Some("array"), ..) => format!("array of {}s", target["items"]["type"].as_str().unwrap()),
+                (Some("object"), ..) if target["additionalProperties"].is_object() => {
+                    format!("object of {}s", target["additionalProperties"]["type"].as_str().unwrap())
+                }
+                (Some(kind), ..) => kind.to_owned(),
+                (None, None, None) => "any JSON".to_owned(),
+            };
+            let text = |node: &Value| node["description"].as_str().map(str::to_owned);
+            let said = text(member).or_else(|| text(target)).unwrap().replace('|', "\\|");
+            let always = if required.contains(&json!(name)) { "yes" } else { "" };
+            out.push_str(&format!("| `{at}{name}` | {kind} | {always} | {said} |\n"));
+            rows(root, target, &format!("{at}{name}."), out);
+            if let Some(items) = target.get("items") {
+                rows(root, items, &format!("{at}{name}[]."), out);
+            }
+        }
+    }
+    let schema: Value = serde_json::from_str(JSON_SCHEMA).unwrap();
+    let mut out = "| member | type | always there | meaning and unit |\n|---|---|---|---|\n".to_owned();
+    rows(&schema, &schema, "", &mut out);
+    out
+}
+
+#[test]
+fn the_documentation_is_the_schema() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/input.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (start, end) =
+        ("<!-- members: generated from schema/input.v1.json -->\n", "<!-- end of members -->\n");
+    let (before, rest) = page.split_once(start).unwrap();
+    let (there, after) = rest.split_once(end).unwrap();
+    let wanted = documented();
+    if std::env::var("VERDICT_EXPECT").is_ok_and(|mode| mode == "write") {
+        std::fs::write(&path, format!("{before}{start}{wanted}{end}{after}")).unwrap();
+    } else {
+        assert_eq!(there, wanted, "run the test with VERDICT_EXPECT=write");
+    }
+}

@@ -15,6 +15,8 @@ mod policy_cedar;
 mod policy_engine;
 mod policy_reads;
 mod policy_registry;
+mod policy_signature;
+mod policy_tables;
 
 mod run;
 mod sample;

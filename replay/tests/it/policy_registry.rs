@@ -8,7 +8,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use verdict_ledger::clock::SteppingClock;
 use verdict_ledger::{InitOptions, Ledger};
-use verdict_replay::policy::registry::{RegistryError, activate, list, publish, resolve};
+use verdict_replay::policy::compare::compare;
+use verdict_replay::policy::registry::{
+    RegistryError, What, activate, history, list, publish, publish_overriding, resolve,
+};
 use verdict_replay::policy::{Bundle, Policy};
 
 use crate::policy::{bundle, testdata};
@@ -149,4 +152,105 @@ fn a_path_needs_no_ledger() {
         matches!(&error, RegistryError::Bundle { reference, .. } if reference == "./no-such-bundle"),
         "{error}"
     );
+}
+
+const FAILING: &str = "package t_test\n\ntest_no if data.t.findings == set() with input as {}\n";
+
+#[test]
+fn a_bundle_that_fails_its_own_tests_needs_a_reason_on_the_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger(dir.path());
+    let rego = "package t\nfindings contains {\"effect\": \"allow\", \"rule\": \"r\"}\n";
+    let failing = bundle(&[("t.rego", rego), ("tests/t_test.rego", FAILING)]).unwrap();
+    let size = ledger.head().size;
+    let error = publish(&ledger, &failing, "ops", "x").unwrap_err().to_string();
+    assert_eq!(error, "t@1 fails 1 of its own 1 tests; the first is tests/t_test.rego:3 data.t_test.test_no");
+    assert_eq!(ledger.head().size, size, "a refusal writes nothing");
+    publish_overriding(&ledger, &failing, "ops", "x", Some("issue 31")).unwrap();
+    let listed = list(&ledger).unwrap();
+    assert_eq!(listed[0].overridden.as_deref(), Some("issue 31"));
+    assert_eq!(listed[0].tests.map(|tests| (tests.passed, tests.failed, tests.skipped)), Some((0, 1, 0)));
+
+    let good = with_settings(
+        "version = \"2\"",
+        &[("t.rego", rego), ("tests/t.toml", "[[cases]]\nname = \"n\"\neffect = \"allow\"\n")],
+    );
+    // Nothing to override, so nothing is said.
+    publish_overriding(&ledger, &good, "ops", "y", Some("whatever")).unwrap();
+    assert_eq!(list(&ledger).unwrap()[1].overridden, None);
+    activate(&ledger, &failing.digest(), "ops", "go").unwrap();
+    activate(&ledger, &good.digest(), "sec", "better").unwrap();
+    let changes = history(&ledger).unwrap();
+    let said: Vec<_> = changes
+        .iter()
+        .map(|change| {
+            (
+                change.what,
+                change.version.as_str(),
+                change.by.as_str(),
+                change.reason.as_str(),
+                change.previous,
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            (What::Published, "1", "ops", "x", None),
+            (What::Published, "2", "ops", "y", None),
+            (What::Activated, "1", "ops", "go", None),
+            (What::Activated, "2", "sec", "better", Some(failing.digest())),
+        ]
+    );
+    assert!(changes.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+}
+
+fn with_settings(version: &str, files: &[(&str, &str)]) -> Bundle {
+    let settings = crate::policy::SETTINGS.replace("version = \"1\"", version);
+    let mut all = files.to_vec();
+    all.push(("verdict.toml", &settings));
+    bundle(&all).unwrap()
+}
+
+#[test]
+fn what_differs_between_two_versions_is_told_by_rule() {
+    let compile = |name: &str| Policy::compile(Bundle::load(&testdata(name)).unwrap()).unwrap();
+    let (one, two) = (compile("v1"), compile("v2"));
+    let nothing = compare(&one, &one);
+    assert!(nothing.files.is_empty() && nothing.data.is_empty() && nothing.rules_changed.is_empty());
+    let changes = compare(&one, &two);
+    let ids = |rules: &[verdict_replay::policy::RuleRef]| {
+        rules.iter().map(|rule| rule.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        ids(&changes.rules_added),
+        ["control.active", "exfiltration.unverified", "sql.restricted_result", "sql.restricted_table"]
+    );
+    assert_eq!(ids(&changes.rules_removed), ["sql.restricted"]);
+    assert!(
+        ids(&changes.rules_changed).contains(&"email.external".to_owned()),
+        "{:?}",
+        changes.rules_changed
+    );
+    let data: Vec<_> = changes.data.iter().map(|change| change.pointer.as_str()).collect();
+    assert_eq!(
+        data,
+        [
+            "/harbor/classified/stay_inside",
+            "/harbor/limits/loop/same_tool_max",
+            "/harbor/limits/refund/approval_above_cents"
+        ]
+    );
+    assert_eq!(changes.data[1].base, Some(10.into()));
+    let egress = changes.files.iter().find(|file| file.path == "policy/egress.rego").unwrap();
+    let hunk = &egress.hunks[0];
+    assert!(hunk.rules.contains("email.external"), "{hunk:?}");
+    assert!(
+        hunk.lines.contains(
+            &"-\t\"obligations\": [{\"kind\": \"notify\", \"params\": {\"role\": \"privacy\"}}],".to_owned()
+        ),
+        "{hunk:?}"
+    );
+    let back = compare(&two, &one);
+    assert_eq!((back.rules_added, back.rules_removed), (changes.rules_removed, changes.rules_added));
 }

@@ -5,7 +5,7 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 47] = [
+    let commands: [&[&str]; 52] = [
         &[],
         &["init"],
         &["ingest"],
@@ -25,7 +25,12 @@ fn help_of_every_command() {
         &["witness"],
         &["witness", "init"],
         &["policy", "publish"],
+        &["policy", "activate"],
+        &["policy", "history"],
+        &["policy", "diff"],
+        &["policy", "check"],
         &["policy", "test"],
+        &["policy", "input"],
         &["contract", "show"],
         &["contract", "use"],
         &["contract", "run"],

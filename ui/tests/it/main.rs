@@ -11,6 +11,7 @@ mod cli_fsck;
 mod cli_help;
 mod cli_keys;
 mod cli_meaning;
+mod cli_policy;
 mod cli_redact;
 mod cli_serve;
 mod cli_support;

@@ -11,7 +11,6 @@ pub mod schema;
 mod shape;
 mod source;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
@@ -28,7 +27,7 @@ use self::source::{Rule, Source};
 use super::bundle::Bundle;
 use super::check::Problem;
 use super::decision::{EvalError, Finding, RuleRef};
-use super::engine::{Dependence, Engine, EngineId, PolicyError, Reads, overlap, panic_text, steps};
+use super::engine::{Dependence, Engine, EngineId, Lines, PolicyError, Reads, overlap, panic_text, steps};
 use super::settings::Limits;
 
 /// Version of the engine crate; a test compares it with the lock file.
@@ -51,6 +50,7 @@ pub struct CedarEngine {
     entities: Entities,
     /// The members of the input that any policy reads.
     wanted: Vec<Member>,
+    names: Names,
 }
 
 impl CedarEngine {
@@ -76,6 +76,7 @@ impl CedarEngine {
             places,
             entities,
             wanted: Vec::new(),
+            names: Names::new(),
         }
         .with_wanted())
     }
@@ -103,9 +104,11 @@ impl CedarEngine {
 
     /// Hands a request to the engine's own types.
     fn built(&self, asked: Asked) -> Result<(Request, Entities), String> {
-        let principal = uid(&asked.principal)?;
-        let resource = uid(&asked.resource)?;
-        let mut held = asked.entities.into_iter().map(entity).collect::<Result<Vec<_>, _>>()?;
+        let names = &self.names;
+        let principal = names.uid(&asked.principal)?;
+        let resource = names.uid(&asked.resource)?;
+        let mut held =
+            asked.entities.into_iter().map(|held| names.entity(held)).collect::<Result<Vec<_>, _>>()?;
         for uid in [&principal, &resource] {
             // One that the bundle knows comes with its groups.
             if self.entities.get(uid).is_none() && held.iter().all(|held| held.uid() != *uid) {
@@ -113,8 +116,8 @@ impl CedarEngine {
             }
         }
         let entities = self.entities.clone().add_entities(held, None).map_err(|error| error.to_string())?;
-        let context = Context::from_pairs(pairs(asked.context)?).map_err(|error| error.to_string())?;
-        let request = Request::new(principal, uid(&asked.action)?, resource, context, None);
+        let context = Context::from_pairs(names.pairs(asked.context)?).map_err(|error| error.to_string())?;
+        let request = Request::new(principal, names.uid(&asked.action)?, resource, context, None);
         Ok((request.map_err(|error| error.to_string())?, entities))
     }
 
@@ -209,6 +212,18 @@ impl Engine for CedarEngine {
         (!paths.iter().any(Vec::is_empty)).then_some(paths)
     }
 
+    fn lines(&self, input: &Value) -> Lines {
+        let held = self.findings(input).unwrap_or_default();
+        let mut lines = Lines::new();
+        for rule in &self.places {
+            let (Some(file), Some(line)) = (&rule.file, rule.line) else { continue };
+            let (hit, missed) = lines.entry(file.clone()).or_default();
+            let side = if held.iter().any(|finding| finding.rule == *rule) { hit } else { missed };
+            side.insert(line);
+        }
+        lines
+    }
+
     fn depends(&self, input: &Value, pointers: &[String]) -> Dependence {
         let wanted: Vec<_> = pointers.iter().map(|pointer| steps(pointer)).collect();
         let sees = |path: &[String]| wanted.iter().any(|wanted| overlap(path, wanted));
@@ -261,45 +276,56 @@ pub fn engine_id() -> EngineId {
     EngineId(format!("cedar-policy@{CEDAR_VERSION}+strict+verdict-request.{ADAPTER_VERSION}"))
 }
 
-fn uid(uid: &Uid) -> Result<EntityUid, String> {
-    // Cedar parses a name with its whole grammar, which costs more than an evaluation; the names are few.
-    thread_local! {
-        static KINDS: RefCell<BTreeMap<String, EntityTypeName>> = const { RefCell::new(BTreeMap::new()) };
+/// Hands plain values to the engine's own types.
+#[derive(Debug)]
+struct Names {
+    /// Types that occur in requests. Cedar parses a name with its whole grammar, which costs more than an evaluation.
+    kinds: BTreeMap<String, EntityTypeName>,
+}
+
+impl Names {
+    fn new() -> Self {
+        let named = request::KINDS.iter().map(|(_, resource)| *resource);
+        let all =
+            named.chain(request::FOREIGN.map(|(kind, _)| kind)).chain([schema::NOBODY, "Action", "Money"]);
+        let kinds = all.filter_map(|kind| Some((kind.to_owned(), EntityTypeName::from_str(kind).ok()?)));
+        Self { kinds: kinds.collect() }
     }
-    let kind = KINDS.with_borrow_mut(|known| {
-        if let Some(kind) = known.get(&uid.kind) {
-            return Ok(kind.clone());
-        }
-        let kind = EntityTypeName::from_str(&uid.kind).map_err(|error| error.to_string())?;
-        known.insert(uid.kind.clone(), kind.clone());
-        Ok::<_, String>(kind)
-    })?;
-    Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(&uid.id)))
-}
 
-fn entity(held: Held) -> Result<Entity, String> {
-    let attributes = pairs(held.attributes)?;
-    let tags = pairs(held.tags)?;
-    Entity::new_with_tags(uid(&held.uid)?, attributes, [], tags).map_err(|error| error.to_string())
-}
+    fn uid(&self, uid: &Uid) -> Result<EntityUid, String> {
+        let kind = match self.kinds.get(&uid.kind) {
+            Some(kind) => kind.clone(),
+            None => EntityTypeName::from_str(&uid.kind).map_err(|error| error.to_string())?,
+        };
+        Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(&uid.id)))
+    }
 
-fn pairs(terms: BTreeMap<String, Term>) -> Result<Vec<(String, RestrictedExpression)>, String> {
-    terms.into_iter().map(|(name, term)| Ok((name, expression(term)?))).collect()
-}
+    fn entity(&self, held: Held) -> Result<Entity, String> {
+        let attributes = self.pairs(held.attributes)?;
+        let tags = self.pairs(held.tags)?;
+        Entity::new_with_tags(self.uid(&held.uid)?, attributes, [], tags).map_err(|error| error.to_string())
+    }
 
-fn expression(term: Term) -> Result<RestrictedExpression, String> {
-    Ok(match term {
-        Term::Bool(value) => RestrictedExpression::new_bool(value),
-        Term::Long(value) => RestrictedExpression::new_long(value),
-        Term::Text(value) => RestrictedExpression::new_string(value),
-        Term::Set(items) => {
-            RestrictedExpression::new_set(items.into_iter().map(expression).collect::<Result<Vec<_>, _>>()?)
-        }
-        Term::Record(members) => {
-            RestrictedExpression::new_record(pairs(members)?).map_err(|error| error.to_string())?
-        }
-        Term::Entity(name) => RestrictedExpression::new_entity_uid(uid(&name)?),
-    })
+    fn pairs(&self, terms: BTreeMap<String, Term>) -> Result<Vec<(String, RestrictedExpression)>, String> {
+        terms.into_iter().map(|(name, term)| Ok((name, self.expression(term)?))).collect()
+    }
+
+    fn expression(&self, term: Term) -> Result<RestrictedExpression, String> {
+        Ok(match term {
+            Term::Bool(value) => RestrictedExpression::new_bool(value),
+            Term::Long(value) => RestrictedExpression::new_long(value),
+            Term::Text(value) => RestrictedExpression::new_string(value),
+            Term::Set(items) => {
+                let items =
+                    items.into_iter().map(|item| self.expression(item)).collect::<Result<Vec<_>, _>>()?;
+                RestrictedExpression::new_set(items)
+            }
+            Term::Record(members) => {
+                RestrictedExpression::new_record(self.pairs(members)?).map_err(|error| error.to_string())?
+            }
+            Term::Entity(name) => RestrictedExpression::new_entity_uid(self.uid(&name)?),
+        })
+    }
 }
 
 /// Size of an input: the bytes of keys and strings, 8 for the rest.

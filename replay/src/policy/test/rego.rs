@@ -1,90 +1,22 @@
-//! `policy test`: the OPA-style tests of a bundle.
+//! OPA-style tests: rules whose names begin with `test_` in `tests/**.rego` or `*_test.rego`.
 //!
-//! A test is a rule whose name begins with `test_` in `tests/**.rego` or `*_test.rego`. It passes when it is
-//! true; `todo_test_…` is skipped.
+//! A test passes when it is true; `todo_test_…` is skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use regorus::unstable::{Rule, RuleHead};
 use regorus::{Engine as Interpreter, Value as Rego};
-use serde::Serialize;
 
-use super::analysis::{Analysis, add, load, of_tests, prepare};
-use super::bundle::Bundle;
-use super::check::Problem;
-use super::engine::{PolicyError, panic_text};
-use super::rego::timer;
+use super::{Outcome, TestResult, refuse};
+use crate::policy::analysis::{add, load, prepare};
+use crate::policy::bundle::Bundle;
+use crate::policy::engine::{Lines, PolicyError, panic_text};
+use crate::policy::rego::timer;
+use crate::policy::syntax::each_expr;
 
-/// How a test ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "outcome")]
-pub enum Outcome {
-    /// It is true.
-    Pass,
-    /// It is false or undefined.
-    Fail {
-        /// What it is instead, and what it printed.
-        detail: String,
-    },
-    /// It could not be evaluated.
-    Error {
-        /// Text of the engine.
-        detail: String,
-    },
-    /// Its name begins with `todo_`.
-    Skip,
-}
-
-/// One test.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TestResult {
-    /// Full path, like `data.acme.agents_test.test_refund`.
-    pub name: String,
-    /// File inside the bundle.
-    pub file: String,
-    /// Line of the rule.
-    pub line: u32,
-    /// How it ended.
-    #[serde(flatten)]
-    pub outcome: Outcome,
-}
-
-/// Which lines of a policy file the tests evaluated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Coverage {
-    /// File inside the bundle.
-    pub file: String,
-    /// Lines that were evaluated.
-    pub covered: u32,
-    /// Lines that were not.
-    pub not_covered: Vec<u32>,
-}
-
-/// All tests of a bundle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TestReport {
-    /// Tests, by file and line.
-    pub tests: Vec<TestResult>,
-    /// Coverage of the policy files by all tests together.
-    pub coverage: Vec<Coverage>,
-}
-
-impl TestReport {
-    /// Counts the tests that neither passed nor were skipped.
-    pub fn failures(&self) -> usize {
-        self.tests
-            .iter()
-            .filter(|test| matches!(test.outcome, Outcome::Fail { .. } | Outcome::Error { .. }))
-            .count()
-    }
-}
-
-/// Runs the tests of a bundle. A bundle whose policies or tests do not compile is refused.
-pub fn run(bundle: &Bundle) -> Result<TestReport, PolicyError> {
-    let mut problems = Analysis::of(bundle).problems;
-    problems.extend(of_tests(bundle));
-    refuse(bundle, problems)?;
+/// Runs the tests of a bundle whose check found no error; adds the lines of all its sources that they reached.
+pub(super) fn run(bundle: &Bundle, lines: &mut Lines) -> Result<Vec<TestResult>, PolicyError> {
     let mut problems = Vec::new();
     let mut engine = load(bundle, bundle.policies(), &mut problems);
     add(&mut engine, bundle.tests(), &mut problems);
@@ -95,35 +27,41 @@ pub fn run(bundle: &Bundle) -> Result<TestReport, PolicyError> {
     // Empty, so that a test that forgets `with input as` meets a document without facts and not a missing one.
     engine.set_input(Rego::new_object());
 
-    let mut covered = Lines::new();
     let mut tests = Vec::new();
     for (name, file, line) in list(bundle, &mut engine) {
         let short = name.rsplit('.').next().unwrap_or_default();
         let outcome =
-            if short.starts_with("todo_") { Outcome::Skip } else { evaluate(&engine, &name, &mut covered) };
+            if short.starts_with("todo_") { Outcome::Skip } else { evaluate(&engine, &name, lines) };
         tests.push(TestResult { name, file, line, outcome });
     }
-    let policies: BTreeSet<&str> = bundle.policies().map(|(path, _)| path).collect();
-    let coverage = covered
-        .into_iter()
-        .filter(|(file, _)| policies.contains(file.as_str()))
-        .map(|(file, (hit, missed))| Coverage {
-            file,
-            covered: u32::try_from(hit.len()).unwrap_or(u32::MAX),
-            not_covered: missed.difference(&hit).copied().collect(),
-        })
-        .collect();
-    Ok(TestReport { tests, coverage })
+    Ok(tests)
 }
 
-fn refuse(bundle: &Bundle, mut problems: Vec<Problem>) -> Result<(), PolicyError> {
-    problems.sort();
-    problems.dedup();
-    if problems.iter().any(Problem::is_error) {
-        let (name, version) = (bundle.name().to_owned(), bundle.version().to_owned());
-        return Err(PolicyError::Invalid { name, version, problems });
+/// Adds the lines of sources of which nothing was evaluated: the interpreter says nothing about those.
+pub(super) fn add_untouched(bundle: &Bundle, lines: &mut Lines) {
+    let mut engine = load(bundle, bundle.policies(), &mut Vec::new());
+    for module in engine.get_modules() {
+        let file = module.package.span.source.get_path();
+        if lines.contains_key(file) {
+            continue;
+        }
+        let mut missed = BTreeSet::new();
+        each_expr(module, |rule, expr| {
+            // The name that a rule defines is not evaluated by anybody.
+            let name = match rule {
+                Rule::Spec {
+                    head:
+                        RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. },
+                    ..
+                }
+                | Rule::Default { refr, .. } => refr,
+            };
+            if expr.span().start != name.span().start {
+                missed.insert(expr.span().line);
+            }
+        });
+        lines.insert(file.clone(), (BTreeSet::new(), missed));
     }
-    Ok(())
 }
 
 /// Lists the tests by file and line.
@@ -156,8 +94,6 @@ fn list(bundle: &Bundle, engine: &mut Interpreter) -> Vec<(String, String, u32)>
     tests.sort_by(|a, b| (&a.1, a.2, &a.0).cmp(&(&b.1, b.2, &b.0)));
     tests
 }
-
-type Lines = BTreeMap<String, (BTreeSet<u32>, BTreeSet<u32>)>;
 
 fn evaluate(engine: &Interpreter, name: &str, lines: &mut Lines) -> Outcome {
     // A copy for each test, so that none sees what another left behind.
