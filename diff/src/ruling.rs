@@ -90,7 +90,8 @@ impl<'a> View<'a> {
     /// Views what a policy answered.
     pub(crate) fn replayed(answer: &'a Answer) -> Self {
         match answer {
-            Answer::Unknown { reason, missing } => Self::Unknown { reason: reason.clone(), missing },
+            Answer::Unknown { reason, missing, .. } => Self::Unknown { reason: reason.clone(), missing },
+            Answer::NotReached { .. } => Self::Unknown { reason: "not_reached".to_owned(), missing: &[] },
             // Live, an engine that fails blocks; that is not what the policy says, so it is no decision here.
             Answer::Decided { decision: Decision { error: Some(error), .. } } => {
                 Self::Unknown { reason: format!("runtime_error:{}", error.code), missing: &[] }

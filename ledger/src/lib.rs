@@ -48,9 +48,9 @@ pub mod view;
 pub mod witness;
 
 pub use record::{Batch, NewRecord, Receipt, Record};
-pub use store::erasure;
 pub use store::{
     AppendError, Change, Class, Depth, Head, Index, InitOptions, KeyFile, KeySource, Ledger, LedgerError,
     Matches, OpenOptions, Order, Query, QueryError, Reads, Rebuilt, Report, RestoreOptions, RestorePlan,
     Revoking, Rotation, Rows, SigningFailure, Standing, TraceRef, User, VerifyFailure, VerifyOptions,
 };
+pub use store::{erasure, projection};

@@ -20,7 +20,7 @@ use verdict_ledger::canon;
 use verdict_ledger::event::{AuthorityKind, Effect, Trust};
 use verdict_ledger::id::Digest;
 
-use crate::state::State;
+use crate::state::{Reached, State};
 
 /// Version of the input document.
 pub const SCHEMA: &str = "verdict-input/1";
@@ -54,8 +54,42 @@ pub fn minimal() -> Value {
     })
 }
 
+/// What an input document takes from the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    state: Value,
+    controls: Vec<Value>,
+    reached: Vec<Reached>,
+}
+
+impl Context {
+    /// Takes from a state what concerns an action.
+    pub fn of(action: &Action, state: &State) -> Self {
+        Self {
+            state: state.document(action),
+            controls: state.controls(),
+            reached: state.reached(action).to_vec(),
+        }
+    }
+
+    /// Returns the sources that reached the action from earlier steps.
+    pub(crate) fn reached(&self) -> &[Reached] {
+        &self.reached
+    }
+
+    /// Returns the member `state` of the document.
+    pub(crate) const fn state(&self) -> &Value {
+        &self.state
+    }
+}
+
 /// Builds the input document of an action under a state; pure.
 pub fn build(action: &Action, state: &State) -> Value {
+    build_in(action, &Context::of(action, state))
+}
+
+/// Builds the input document of an action in what was taken from a state; pure.
+pub fn build_in(action: &Action, context: &Context) -> Value {
     let mut document = Map::new();
     document.insert("schema".to_owned(), json!(SCHEMA));
     document.insert("event".to_owned(), event(action));
@@ -85,7 +119,7 @@ pub fn build(action: &Action, state: &State) -> Value {
         document.insert("on_behalf_of".to_owned(), json!(action.on_behalf_of));
     }
     document.insert("action".to_owned(), asked(action));
-    let (provenance, lowest) = provenance(action, state);
+    let (provenance, lowest) = provenance(action, &context.reached);
     document.insert("provenance".to_owned(), provenance);
     if let Some(classification) = &action.classification {
         document.insert("classification".to_owned(), json!(classification));
@@ -100,8 +134,8 @@ pub fn build(action: &Action, state: &State) -> Value {
         document.insert("budget".to_owned(), object.value());
     }
     document.insert("approvals".to_owned(), approvals(action));
-    document.insert("controls".to_owned(), Value::Array(state.controls()));
-    document.insert("state".to_owned(), state.document(action));
+    document.insert("controls".to_owned(), Value::Array(context.controls.clone()));
+    document.insert("state".to_owned(), context.state.clone());
     let features = features(action, lowest);
     if !features.is_empty() {
         document.insert("features".to_owned(), Value::Object(features));
@@ -168,13 +202,14 @@ fn asked(action: &Action) -> Value {
         object.set("arguments_digest", json!(digest));
     }
     object.text("resource", action.resource.as_deref());
+    object.int("estimated_cost_nano", crate::state::estimate(action).map(|(_, nano)| nano));
     if !action.capabilities.is_empty() {
         object.set("capabilities", json!(action.capabilities));
     }
     object.value()
 }
 
-fn provenance(action: &Action, state: &State) -> (Value, Option<Trust>) {
+fn provenance(action: &Action, reached: &[Reached]) -> (Value, Option<Trust>) {
     let mut sources = Vec::new();
     let mut lowest: Option<Trust> = None;
     let mut add =
@@ -192,7 +227,7 @@ fn provenance(action: &Action, state: &State) -> (Value, Option<Trust>) {
     for own in &action.provenance {
         add(own.trust, &own.kind, own.name.as_deref(), own.uri.as_deref(), own.digest.as_deref(), None);
     }
-    for far in state.reached(action) {
+    for far in reached {
         // A replay folds an action after it built the action's input, but a live caller may not.
         if far.via != action.key {
             let via = Some(saturate(far.via));

@@ -5,82 +5,53 @@
 //!   states it (`ruled`), money from the event that reports the outcome (`settled`).
 //! - One action is folded once, however many sources reported it.
 //! - A blocked attempt counts as a call and for loops, never for spend.
+//! - What a source reserved for an action counts as spent until the outcome is known; what waits keeps its reservation.
 //! - A cooldown runs from the decision to its `until_ns`; without that there is no end to enforce, so none is set.
 //! - Everything is an integer and saturates.
 //!
+//! # Two parts
+//! What agents and tenants did is a sum over all traces and can be taken back, so that a trace that is known better by
+//! now is counted anew. What happened inside a trace or a session is folded again from its own events instead, and
+//! forgotten when it is over. That is what makes the state at a position small; see `run::carry`.
+//!
 //! # Bounds
-//! At [`SCOPES_MAX`] scopes of a sort (traces, sessions, agents, tenants) the half that was quiet longest, counted
-//! in folded steps, is dropped and starts again from zero. Windows keep whole minutes of one day. A trace keeps the
-//! [`REACH_MAX`] least trusted sources.
+//! At [`SCOPES_MAX`] agents or tenants the half that was quiet longest is dropped and starts again from zero. An agent
+//! keeps the minutes of two days before its newest. A trace keeps the [`REACH_MAX`] least trusted sources.
 
-use std::collections::BTreeMap;
+mod counters;
+mod scopes;
+mod step;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use verdict_ledger::action::{Action, State as Standing};
-use verdict_ledger::event::{ActionKind, Cost, Effect, Provenance, Status, Trust};
+use verdict_ledger::action::Action;
+use verdict_ledger::event::{ActionKind, Effect};
 use verdict_ledger::id::TraceId;
 
-/// Most scopes of each sort that are remembered.
+pub use counters::CURRENCIES_MAX;
+use counters::Counters;
+pub(crate) use counters::Sign;
+pub use scopes::REACH_MAX;
+pub(crate) use scopes::Reached;
+use scopes::{AgentState, DAY_MINUTES, HOUR_MINUTES, TenantState, TraceState};
+pub(crate) use step::{Settled, Step, estimate, refuses};
+
+/// Most agents, and most tenants, that are remembered.
 pub const SCOPES_MAX: usize = 200_000;
-/// Most sources of earlier steps that a trace remembers.
-pub const REACH_MAX: usize = 64;
 /// Most controls that are in force at once.
 pub const CONTROLS_MAX: usize = 1_024;
-/// Most currencies that one scope sums; what comes later is summed under `XXX` (ISO 4217: no currency).
-pub const CURRENCIES_MAX: usize = 8;
-
-const MINUTE_NS: u64 = 60_000_000_000;
-const HOUR_MINUTES: u64 = 60;
-const DAY_MINUTES: u64 = 24 * 60;
 
 /// State before an action.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    traces: Scopes<TraceId, TraceState>,
-    sessions: Scopes<String, Counters>,
-    agents: Scopes<String, AgentState>,
-    tenants: Scopes<String, Counters>,
-    controls: BTreeMap<String, Value>,
-}
-
-/// A source that an earlier action of the trace states.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Reached {
-    /// Least trusted first when sorted backwards.
-    pub(crate) trust: Trust,
-    /// Action that states it.
-    pub(crate) via: u64,
-    /// Kind, name, uri, digest.
-    pub(crate) kind: String,
-    pub(crate) name: Option<String>,
-    pub(crate) uri: Option<String>,
-    pub(crate) digest: Option<String>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Counters {
-    tool_calls: i64,
-    spent_nano: Money,
-}
-
-#[derive(Debug, Clone, Default)]
-struct TraceState {
-    counters: Counters,
-    model_calls: i64,
-    blocked: i64,
-    consecutive_tool_calls: i64,
-    last_tool: Option<String>,
-    same_tool: i64,
-    reached: Vec<Reached>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct AgentState {
-    counters: Counters,
-    blocked: i64,
-    cooldown_until_ns: u64,
-    /// By minute since 1970; a day and no more.
-    minutes: BTreeMap<u64, Counters>,
+    traces: BTreeMap<TraceId, TraceState>,
+    sessions: BTreeMap<String, Counters>,
+    agents: BTreeMap<String, AgentState>,
+    tenants: BTreeMap<String, TenantState>,
+    /// As JSON: a control holds whatever its author wrote.
+    controls: BTreeMap<String, String>,
 }
 
 impl State {
@@ -96,86 +67,108 @@ impl State {
 
     /// Counts an attempt.
     pub fn asked(&mut self, action: &Action) {
-        let is_tool = action.kind == ActionKind::Tool;
-        if let Some(trace) = self.traces.of(action.trace_id) {
-            match action.kind {
-                ActionKind::Tool => {
-                    trace.counters.tool_calls = trace.counters.tool_calls.saturating_add(1);
-                    trace.consecutive_tool_calls = trace.consecutive_tool_calls.saturating_add(1);
-                    if trace.last_tool.as_deref() == Some(&action.name) {
-                        trace.same_tool = trace.same_tool.saturating_add(1);
-                    } else {
-                        trace.last_tool = Some(action.name.clone());
-                        trace.same_tool = 1;
-                    }
-                }
-                ActionKind::Model => trace.model_calls = trace.model_calls.saturating_add(1),
-                // A hand-over or a message ends a row of tool calls; the model calls of a loop do not.
-                ActionKind::Agent | ActionKind::Message => {
-                    trace.consecutive_tool_calls = 0;
-                    trace.last_tool = None;
-                    trace.same_tool = 0;
-                }
-                ActionKind::Data | ActionKind::Guard | ActionKind::Plan | ActionKind::Other => {}
-            }
-        }
-        if is_tool {
-            if let Some(session) = self.sessions.of(session_of(action)) {
-                session.tool_calls = session.tool_calls.saturating_add(1);
-            }
-            if let Some(tenant) = self.tenants.of(tenant_of(action)) {
-                tenant.tool_calls = tenant.tool_calls.saturating_add(1);
-            }
-            if let Some(agent) = self.agents.of(agent_of(action)) {
-                agent.counters.tool_calls = agent.counters.tool_calls.saturating_add(1);
-                let minute = agent.minute(action.start_ns);
-                minute.tool_calls = minute.tool_calls.saturating_add(1);
-            }
-        }
+        self.step(action, &Step::Asked, action.key);
     }
 
     /// Counts a ruling that was enforced.
     pub fn ruled(&mut self, action: &Action, effect: Effect, until_ns: Option<u64>) {
-        if matches!(effect, Effect::Block | Effect::Cooldown) {
-            if let Some(trace) = self.traces.of(action.trace_id) {
-                trace.blocked = trace.blocked.saturating_add(1);
-            }
-            if let Some(agent) = self.agents.of(agent_of(action)) {
-                agent.blocked = agent.blocked.saturating_add(1);
-            }
-        }
-        if effect == Effect::Cooldown
-            && let (Some(until_ns), Some(agent)) = (until_ns, self.agents.of(agent_of(action)))
-        {
-            agent.cooldown_until_ns = agent.cooldown_until_ns.max(until_ns);
-        }
+        self.step(action, &Step::Ruled { effect, until_ns }, action.key);
     }
 
     /// Counts what an action cost, and lets the sources that it states reach what follows in its trace.
     pub fn settled(&mut self, action: &Action) {
-        let refused = matches!(action.state, Standing::Blocked | Standing::Cooling | Standing::Waiting);
-        if refused {
-            return;
+        self.step(action, &Step::Settled(Settled::recorded(action)), action.key);
+    }
+
+    /// Takes a step that the entry at `seq` made.
+    pub(crate) fn step(&mut self, action: &Action, step: &Step, seq: u64) {
+        self.shared(action, step, seq, Sign::Add);
+        self.within(action, step, true, true);
+    }
+
+    /// Takes a step, or takes it back, as far as agents and tenants count it.
+    pub(crate) fn shared(&mut self, action: &Action, step: &Step, seq: u64, sign: Sign) {
+        if let Some(agent) = agent_of(action) {
+            let agent = self.agents.entry(agent.to_owned()).or_default();
+            agent.used = agent.used.max(seq);
+            match step {
+                Step::Asked if action.kind == ActionKind::Tool => {
+                    agent.counters.call(sign);
+                    agent.at(action.start_ns, |minute| minute.call(sign));
+                }
+                Step::Asked => {}
+                Step::Ruled { effect, until_ns } => {
+                    if refuses(*effect) {
+                        agent.blocked = agent.blocked.saturating_add(sign.of(1));
+                    }
+                    if let (Effect::Cooldown, Some(until_ns)) = (effect, until_ns) {
+                        agent.cool(*until_ns, sign);
+                    }
+                }
+                Step::Settled(_) => {}
+            }
+            for (currency, nano, at_ns) in money(action, step) {
+                agent.counters.spent.add(&currency, sign.of(nano));
+                agent.at(at_ns, |minute| minute.spent.add(&currency, sign.of(nano)));
+            }
         }
-        if let Some(cost) = action.cost() {
-            if let Some(trace) = self.traces.of(action.trace_id) {
-                trace.counters.spent_nano.add(cost);
+        if let Some(tenant) = tenant_of(action) {
+            let tenant = self.tenants.entry(tenant.to_owned()).or_default();
+            tenant.used = tenant.used.max(seq);
+            if action.kind == ActionKind::Tool && *step == Step::Asked {
+                tenant.counters.call(sign);
             }
-            if let Some(session) = self.sessions.of(session_of(action)) {
-                session.spent_nano.add(cost);
-            }
-            if let Some(tenant) = self.tenants.of(tenant_of(action)) {
-                tenant.spent_nano.add(cost);
-            }
-            if let Some(agent) = self.agents.of(agent_of(action)) {
-                agent.counters.spent_nano.add(cost);
-                agent.minute(action.outcome_ns.unwrap_or(action.start_ns)).spent_nano.add(cost);
+            for (currency, nano, _) in money(action, step) {
+                tenant.counters.spent.add(&currency, sign.of(nano));
             }
         }
-        let brought = action.outcome != Some(Status::Cancelled) && !action.provenance.is_empty();
-        if let Some(trace) = self.traces.of(action.trace_id.filter(|_| brought)) {
-            trace.reach(action.key, &action.provenance);
+    }
+
+    /// Takes a step as far as its trace and its session count it.
+    pub(crate) fn within(&mut self, action: &Action, step: &Step, trace: bool, session: bool) {
+        if let Some(id) = action.trace_id.filter(|_| trace) {
+            let trace = self.traces.entry(id).or_default();
+            match step {
+                Step::Asked => trace.asked(action.kind, &action.name),
+                Step::Ruled { effect, .. } if refuses(*effect) => {
+                    trace.blocked = trace.blocked.saturating_add(1);
+                }
+                Step::Ruled { .. } => {}
+                Step::Settled(settled) => {
+                    if settled.reaches && !action.provenance.is_empty() {
+                        trace.reach(action.key, &action.provenance);
+                    }
+                }
+            }
+            for (currency, nano, _) in money(action, step) {
+                trace.counters.spent.add(&currency, nano);
+            }
         }
+        if let Some(id) = session_of(action).filter(|_| session) {
+            let session = self.sessions.entry(id.to_owned()).or_default();
+            if action.kind == ActionKind::Tool && *step == Step::Asked {
+                session.call(Sign::Add);
+            }
+            for (currency, nano, _) in money(action, step) {
+                session.spent.add(&currency, nano);
+            }
+        }
+    }
+
+    /// What agents and tenants add up to, without those that add up to nothing.
+    #[cfg(test)]
+    pub(crate) fn sums(&self) -> Vec<String> {
+        let zero = |sum: &str| !sum.contains(|c: char| matches!(c, '1'..='9'));
+        let agents = self.agents.iter().map(|(name, agent)| (format!("agent {name}"), agent.sum()));
+        let tenants = self
+            .tenants
+            .iter()
+            .map(|(name, t)| (format!("tenant {name}"), t.counters.document().to_string()));
+        agents
+            .chain(tenants)
+            .filter(|(_, sum)| !zero(sum))
+            .map(|(name, sum)| format!("{name}: {sum}"))
+            .collect()
     }
 
     /// Takes a `control.set` fact: `control` is an object with a `name`; `on: false` lifts it.
@@ -185,30 +178,33 @@ impl State {
         if control.get("on").and_then(Value::as_bool) == Some(false) {
             self.controls.remove(name);
         } else if self.controls.len() < CONTROLS_MAX || self.controls.contains_key(name) {
-            self.controls
-                .insert(name.to_owned(), crate::input::integers_only(&Value::Object(control.clone())));
+            let control = crate::input::integers_only(&Value::Object(control.clone()));
+            self.controls.insert(name.to_owned(), control.to_string());
         }
     }
 
-    /// Forgets a trace that cannot come up again, as a replay of a closed range knows.
-    pub fn forget_trace(&mut self, trace: &TraceId) {
-        self.traces.map.remove(trace);
+    /// Forgets traces and sessions, except some; drops agents and tenants that were quiet longest when there are too many.
+    pub(crate) fn forget(&mut self, traces: &BTreeSet<TraceId>, sessions: &BTreeSet<String>) {
+        self.traces.retain(|trace, _| traces.contains(trace));
+        self.sessions.retain(|session, _| sessions.contains(session));
+        drop_quiet(&mut self.agents, |agent| agent.used);
+        drop_quiet(&mut self.tenants, |tenant| tenant.used);
     }
 
     /// Returns the sources that reached an action from earlier steps of its trace.
     pub(crate) fn reached(&self, action: &Action) -> &[Reached] {
-        let trace = action.trace_id.and_then(|trace| self.traces.map.get(&trace));
-        trace.map_or(&[], |(_, trace)| trace.reached.as_slice())
+        let trace = action.trace_id.and_then(|trace| self.traces.get(&trace));
+        trace.map_or(&[], |trace| trace.reached.as_slice())
     }
 
     /// Writes the controls in force.
     pub(crate) fn controls(&self) -> Vec<Value> {
-        self.controls.values().cloned().collect()
+        self.controls.values().filter_map(|control| serde_json::from_str(control).ok()).collect()
     }
 
     /// Writes the member `state` of an action's input; always complete.
     pub(crate) fn document(&self, action: &Action) -> Value {
-        let trace = action.trace_id.and_then(|trace| self.traces.map.get(&trace)).map(|(_, trace)| trace);
+        let trace = action.trace_id.and_then(|trace| self.traces.get(&trace));
         let same_tool = trace
             .filter(|trace| {
                 action.kind == ActionKind::Tool && trace.last_tool.as_deref() == Some(&action.name)
@@ -216,29 +212,28 @@ impl State {
             .map_or(0, |trace| trace.same_tool);
         let none = TraceState::default();
         let trace = trace.unwrap_or(&none);
-        let agent = agent_of(action).and_then(|agent| self.agents.map.get(&agent)).map(|(_, agent)| agent);
         let nobody = AgentState::default();
-        let agent = agent.unwrap_or(&nobody);
-        let session = session_of(action).and_then(|session| self.sessions.map.get(&session)).map(|(_, c)| c);
-        let tenant = tenant_of(action).and_then(|tenant| self.tenants.map.get(&tenant)).map(|(_, c)| c);
+        let agent = agent_of(action).and_then(|agent| self.agents.get(agent)).unwrap_or(&nobody);
         let zero = Counters::default();
+        let session = session_of(action).and_then(|session| self.sessions.get(session)).unwrap_or(&zero);
+        let tenant = tenant_of(action).and_then(|tenant| self.tenants.get(tenant));
         json!({
             "trace": {
                 "tool_calls": trace.counters.tool_calls,
                 "model_calls": trace.model_calls,
                 "blocked": trace.blocked,
-                "spent_nano": trace.counters.spent_nano.document(),
+                "spent_nano": trace.counters.spent.document(),
                 "consecutive_tool_calls": trace.consecutive_tool_calls,
                 "consecutive_same_tool": same_tool,
             },
-            "session": session.unwrap_or(&zero).document(),
+            "session": session.document(),
             "agent": {
                 "tool_calls": agent.counters.tool_calls,
-                "spent_nano": agent.counters.spent_nano.document(),
+                "spent_nano": agent.counters.spent.document(),
                 "blocked": agent.blocked,
-                "cooldown_until_ns": i64::try_from(agent.cooldown_until_ns).unwrap_or(i64::MAX),
+                "cooldown_until_ns": i64::try_from(agent.cooldown_until_ns()).unwrap_or(i64::MAX),
             },
-            "tenant": tenant.unwrap_or(&zero).document(),
+            "tenant": tenant.map_or(&zero, |tenant| &tenant.counters).document(),
             "windows": {
                 "agent_1h": agent.window(action.start_ns, HOUR_MINUTES).document(),
                 "agent_24h": agent.window(action.start_ns, DAY_MINUTES).document(),
@@ -247,135 +242,41 @@ impl State {
     }
 }
 
-impl TraceState {
-    fn reach(&mut self, key: u64, sources: &[Provenance]) {
-        for source in sources {
-            let known = self.reached.iter().any(|reached| {
-                reached.trust == source.trust
-                    && reached.kind == source.kind
-                    && reached.name == source.name
-                    && reached.uri == source.uri
-                    && reached.digest == source.digest
-            });
-            if !known {
-                self.reached.push(Reached {
-                    trust: source.trust,
-                    via: key,
-                    kind: source.kind.clone(),
-                    name: source.name.clone(),
-                    uri: source.uri.clone(),
-                    digest: source.digest.clone(),
-                });
-            }
-        }
-        if self.reached.len() > REACH_MAX {
-            // What is trusted least matters most, then what came first.
-            self.reached.sort_by(|a, b| b.trust.cmp(&a.trust).then_with(|| a.cmp(b)));
-            self.reached.truncate(REACH_MAX);
+/// What a step spends or frees: currency, nano-units, and the time whose minute counts it.
+fn money(action: &Action, step: &Step) -> Vec<(String, i64, u64)> {
+    let estimate = || estimate(action).map(|(currency, nano)| (currency, nano, action.start_ns));
+    match step {
+        Step::Asked => estimate().into_iter().collect(),
+        Step::Ruled { .. } => Vec::new(),
+        Step::Settled(settled) => {
+            let freed = estimate().filter(|_| settled.releases);
+            let freed = freed.map(|(currency, nano, at_ns)| (currency, nano.saturating_neg(), at_ns));
+            let at_ns = action.outcome_ns.unwrap_or(action.start_ns);
+            let spent = settled.cost.as_ref().map(|cost| (cost.currency.clone(), cost.nano, at_ns));
+            freed.into_iter().chain(spent).collect()
         }
     }
 }
 
-impl AgentState {
-    fn minute(&mut self, at_ns: u64) -> &mut Counters {
-        let minute = at_ns / MINUTE_NS;
-        let newest = self.minutes.last_key_value().map_or(minute, |(newest, _)| minute.max(*newest));
-        self.minutes = self.minutes.split_off(&newest.saturating_sub(DAY_MINUTES));
-        self.minutes.entry(minute).or_default()
+/// Drops the quieter half, so that the scan is paid once for many insertions.
+fn drop_quiet<V>(map: &mut BTreeMap<String, V>, used: impl Fn(&V) -> u64) {
+    if map.len() <= SCOPES_MAX {
+        return;
     }
-
-    /// Sums the whole minutes that ended or began inside the window before a time, that minute included.
-    fn window(&self, at_ns: u64, minutes: u64) -> Counters {
-        let now = at_ns / MINUTE_NS;
-        let mut sum = Counters::default();
-        for counters in
-            self.minutes.range(now.saturating_sub(minutes - 1)..=now).map(|(_, counters)| counters)
-        {
-            sum.tool_calls = sum.tool_calls.saturating_add(counters.tool_calls);
-            for (currency, nano) in &counters.spent_nano.0 {
-                sum.spent_nano.add_nano(currency, *nano);
-            }
-        }
-        sum
-    }
+    let mut order: Vec<u64> = map.values().map(&used).collect();
+    order.sort_unstable();
+    let median = order.get(order.len() / 2).copied().unwrap_or_default();
+    map.retain(|_, value| used(value) >= median);
 }
 
-impl Counters {
-    fn document(&self) -> Value {
-        json!({"tool_calls": self.tool_calls, "spent_nano": self.spent_nano.document()})
-    }
+fn session_of(action: &Action) -> Option<&str> {
+    action.session.as_ref().map(|session| session.value.as_str())
 }
 
-/// Sums by currency.
-#[derive(Debug, Clone, Default)]
-struct Money(BTreeMap<String, i64>);
-
-impl Money {
-    fn add(&mut self, cost: &Cost) {
-        self.add_nano(&cost.currency, cost.nano);
-    }
-
-    fn add_nano(&mut self, currency: &str, nano: i64) {
-        let well_formed = currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase());
-        let room = self.0.len() < CURRENCIES_MAX || self.0.contains_key(currency);
-        let currency = if well_formed && room { currency } else { "XXX" };
-        let sum = self.0.entry(currency.to_owned()).or_default();
-        *sum = sum.saturating_add(nano);
-    }
-
-    /// `USD` always stands, so that a rule about it never meets an absent member.
-    fn document(&self) -> Value {
-        let mut object = Map::new();
-        object.insert("USD".to_owned(), json!(0));
-        for (currency, nano) in &self.0 {
-            object.insert(currency.clone(), json!(nano));
-        }
-        Value::Object(object)
-    }
+fn tenant_of(action: &Action) -> Option<&str> {
+    action.tenant.as_ref().map(|tenant| tenant.value.as_str())
 }
 
-/// Remembered scopes with the tick of their last use.
-#[derive(Debug, Clone)]
-struct Scopes<K, V> {
-    map: BTreeMap<K, (u64, V)>,
-    tick: u64,
-}
-
-impl<K, V> Default for Scopes<K, V> {
-    fn default() -> Self {
-        Self { map: BTreeMap::new(), tick: 0 }
-    }
-}
-
-impl<K: Ord + Clone, V: Default> Scopes<K, V> {
-    fn of(&mut self, key: Option<K>) -> Option<&mut V> {
-        let key = key?;
-        self.tick += 1;
-        if self.map.len() >= SCOPES_MAX && !self.map.contains_key(&key) {
-            self.evict();
-        }
-        let entry = self.map.entry(key).or_default();
-        entry.0 = self.tick;
-        Some(&mut entry.1)
-    }
-
-    /// Drops the quieter half, so that the scan is paid once for many insertions.
-    fn evict(&mut self) {
-        let mut ticks: Vec<u64> = self.map.values().map(|(tick, _)| *tick).collect();
-        ticks.sort_unstable();
-        let median = ticks.get(ticks.len() / 2).copied().unwrap_or_default();
-        self.map.retain(|_, (tick, _)| *tick >= median);
-    }
-}
-
-fn session_of(action: &Action) -> Option<String> {
-    action.session.as_ref().map(|session| session.value.clone())
-}
-
-fn tenant_of(action: &Action) -> Option<String> {
-    action.tenant.as_ref().map(|tenant| tenant.value.clone())
-}
-
-fn agent_of(action: &Action) -> Option<String> {
-    action.agent_label().map(str::to_owned)
+fn agent_of(action: &Action) -> Option<&str> {
+    action.agent_label()
 }

@@ -20,7 +20,7 @@ use verdict_ledger::key::KeyError;
 use verdict_ledger::{AppendError, LedgerError};
 use verdict_replay::policy::registry::RegistryError;
 use verdict_replay::policy::{BundleError, PolicyError};
-use verdict_replay::run::ReplayError;
+use verdict_replay::run::{ReplayError, SourceError};
 use verdict_ui::auth::store::StoreError;
 use verdict_ui::config::{CheckError, ConfigError};
 use verdict_ui::web::{ServeError, TlsError};
@@ -378,7 +378,14 @@ impl From<RegistryError> for CliError {
 impl From<ReplayError> for CliError {
     fn from(error: ReplayError) -> Self {
         match error {
-            ReplayError::Ledger { seq, source } => Self::from(source).at(format_args!("entry {seq}")),
+            ReplayError::Ledger { seq, source: SourceError::Ledger(source) } => {
+                Self::from(source).at(format_args!("entry {seq}"))
+            }
+            ReplayError::Ledger { seq, source: SourceError::Activation(source) } => {
+                Self::from(source).at(format_args!("entry {seq}"))
+            }
+            ReplayError::Sampled { .. } | ReplayError::OtherRun => Self::of(Kind::Unusable, &error),
+            ReplayError::Sink { .. } | ReplayError::Threads { .. } => Self::of(Kind::Environment, &error),
             ReplayError::Range { .. } | ReplayError::NoTrace { .. } => Self::of(Kind::Unusable, &error)
                 .hint("see `verdict trace list` and `verdict stats` for what is there"),
             _ => Self::of(Kind::Untrusted, &error),

@@ -3,7 +3,7 @@
 use verdict_ledger::event::{ActionKind, Cost, Effect, Obligation, Status};
 use verdict_ledger::id::{Digest, TraceId};
 use verdict_replay::policy::{Decision, EngineId, Finding, RuleRef};
-use verdict_replay::run::{Answer, Point, Recorded, Replayed, Run, RunHeader, Semantics};
+use verdict_replay::run::{Answer, Point, Recorded, Replayed, Run, RunHeader, Select, Semantics};
 
 pub(crate) fn rule(id: &str) -> RuleRef {
     RuleRef {
@@ -41,10 +41,7 @@ pub(crate) fn decided(default: Effect, mut findings: Vec<Finding>) -> Answer {
 }
 
 pub(crate) fn unknown(reason: &str, missing: &[&str]) -> Answer {
-    Answer::Unknown {
-        reason: reason.to_owned(),
-        missing: missing.iter().map(|pointer| (*pointer).to_owned()).collect(),
-    }
+    Answer::unknown(reason, missing.iter().map(|pointer| (*pointer).to_owned()).collect())
 }
 
 pub(crate) fn point(key: u64, name: &str) -> Point {
@@ -81,12 +78,12 @@ pub(crate) fn bundle(version: &str) -> Digest {
 
 pub(crate) fn run(version: &str, points: Vec<(Point, Answer)>) -> Run {
     let points: Vec<Replayed> =
-        points.into_iter().map(|(point, answer)| Replayed { point, answer }).collect();
+        points.into_iter().map(|(point, answer)| Replayed::new(point, answer)).collect();
     let mut rules: Vec<RuleRef> = points
         .iter()
         .filter_map(|replayed| match &replayed.answer {
             Answer::Decided { decision } => Some(&decision.findings),
-            Answer::Unknown { .. } => None,
+            _ => None,
         })
         .flatten()
         .map(|finding| finding.rule.clone())
@@ -106,6 +103,8 @@ pub(crate) fn run(version: &str, points: Vec<(Point, Answer)>) -> Run {
             engine: EngineId("regorus@0.14.1+interpreter+strict".to_owned()),
             input_schema: "verdict-input/1".to_owned(),
             semantics: Semantics::Pointwise,
+            prices: None,
+            select: Select::default(),
         },
         digest: Digest::of(&serde_json::to_vec(&points).unwrap()),
         points,

@@ -265,10 +265,10 @@ fn reevaluate(
     let decisions = facts::decisions_by_policy(facts);
     let scope = match selection {
         Selection::Range(range) => {
-            Scope { first_seq: Some(range.start), end_seq: Some(range.end), trace: None }
+            Scope { first_seq: Some(range.start), end_seq: Some(range.end), ..Scope::default() }
         }
         Selection::Trace(trace) => {
-            Scope { first_seq: None, end_seq: Some(checkpoint.size), trace: Some(*trace) }
+            Scope { end_seq: Some(checkpoint.size), trace: Some(*trace), ..Scope::default() }
         }
     };
     let named = |policy: &&PolicyMaterial| decisions.contains_key(&policy.digest.to_string());

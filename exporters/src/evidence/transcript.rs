@@ -97,7 +97,7 @@ fn lines(run: &Run, again: &Reevaluation, material: &Material) -> Vec<Line> {
         }
         let (effect, rules) = match &replayed.answer {
             Answer::Decided { decision } => (Some(decision.effect), decision.rules.as_slice()),
-            Answer::Unknown { .. } => (None, &[][..]),
+            Answer::Unknown { .. } | Answer::NotReached { .. } => (None, &[][..]),
         };
         lines.push(Line {
             seq: recorded.seq.to_string(),

@@ -16,7 +16,7 @@ use verdict_ledger::key::SigningKey;
 use verdict_ledger::merkle::{Hash, Nodes, inclusion_proof, leaf_hash, root_of};
 use verdict_ledger::note::{Checkpoint, VerifierKey};
 use verdict_replay::policy::{Bundle, Decision, EngineId, RuleRef};
-use verdict_replay::run::{Answer, Point, Recorded, Replayed, Run, RunHeader, Semantics};
+use verdict_replay::run::{Answer, Point, Recorded, Replayed, Run, RunHeader, Select, Semantics};
 
 pub(crate) const ORIGIN: &str = "ledger.example/it";
 pub(crate) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -168,8 +168,8 @@ impl Log {
     /// What replay says: 4 is blocked again, 5 would now be blocked.
     fn reevaluation(&self, size: u64) -> Reevaluation {
         let digest = self.policy.digest();
-        let point = |seq: u64, recorded: Effect| Replayed {
-            point: Point {
+        let point = |seq: u64, recorded: Effect| {
+            let point = Point {
                 key: seq,
                 trace_id: TRACE.parse().ok(),
                 agent: Some("harbor-agent".into()),
@@ -188,8 +188,8 @@ impl Log {
                 cost: None,
                 input: Digest([9; 32]),
                 input_bytes: 0,
-            },
-            answer: Answer::Decided {
+            };
+            let answer = Answer::Decided {
                 decision: Decision {
                     effect: Effect::Block,
                     rules: vec![RuleRef { id: "refund_limit".into(), file: None, line: None }],
@@ -197,7 +197,8 @@ impl Log {
                     findings: vec![],
                     error: None,
                 },
-            },
+            };
+            Replayed::new(point, answer)
         };
         let run = Run {
             header: RunHeader {
@@ -211,6 +212,8 @@ impl Log {
                 engine: EngineId("test".into()),
                 input_schema: "verdict-input/1".into(),
                 semantics: Semantics::Pointwise,
+                prices: None,
+                select: Select::default(),
             },
             points: vec![point(4, Effect::Block), point(5, Effect::Allow)],
             rules: vec![],

@@ -13,7 +13,7 @@ use crate::disclosure::{Hidden, Place, Salts};
 /// Version of every row below; stored in the `meta` family.
 pub(super) const ROWS_VERSION: u32 = 1;
 
-const CONFIG: Configuration = bincode::config::standard();
+pub(super) const CONFIG: Configuration = bincode::config::standard();
 
 /// Keyed digest of what a statement says. It tells a repetition from another statement under the same id, and nobody who
 /// does not have the key can look for two that agree.

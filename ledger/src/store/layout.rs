@@ -63,6 +63,11 @@ impl Layout {
         self.dir.join("keys")
     }
 
+    /// Projections that are kept as files; see `shelf`.
+    pub(super) fn projections(&self) -> PathBuf {
+        self.dir.join("projections")
+    }
+
     pub(super) fn store_secret(&self) -> PathBuf {
         self.keys().join("store.secret")
     }

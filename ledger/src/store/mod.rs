@@ -27,6 +27,7 @@ mod restore;
 mod rotate;
 mod seal;
 mod sequence;
+mod shelf;
 mod sign;
 mod tail;
 mod terms;
@@ -49,6 +50,10 @@ pub use verify::{Class, Depth, Report, Standing, VerifyFailure, VerifyOptions};
 pub use custody::KeySource;
 pub use restore::{RestoreOptions, RestorePlan};
 pub use rotate::{Change, KeyFile, Revoking, Rotation};
+/// Projections that are kept as files beside the database.
+pub mod projection {
+    pub use super::shelf::{Shelf, decode, encode};
+}
 pub use sign::SigningFailure;
 
 use crate::anchor::AnchorFile;

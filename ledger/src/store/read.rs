@@ -142,6 +142,16 @@ impl Ledger {
         self.postings(&Tag::Trace.key(&trace.0), 0..u64::MAX, usize::MAX)
     }
 
+    /// Returns the positions of a trace's events inside a range, at most `limit`.
+    pub fn trace_seqs_in(
+        &self,
+        trace: &TraceId,
+        range: Range<u64>,
+        limit: usize,
+    ) -> Result<Vec<u64>, LedgerError> {
+        self.postings(&Tag::Trace.key(&trace.0), range, limit)
+    }
+
     /// Returns the records of a trace.
     pub fn trace(&self, trace: &TraceId) -> Result<Vec<Record>, LedgerError> {
         let seqs = self.trace_seqs(trace)?;

@@ -1,17 +1,12 @@
-//! Which members of the input a bundle can read, found in its source.
-//!
-//! A read of a path is a read of everything below it. Whatever the scan does not understand (`input` on its own,
-//! a variable right after it, a file that is not Rego) counts as a read of the whole document, so that the answer
-//! errs on the side of "may read".
+//! Which members of the input a policy can read: equal ones give equal decisions.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::policy::Bundle;
+use crate::policy::Policy;
 
-/// Paths that the host itself reads to decide.
-const HOST_READS: [&[&str]; 2] = [&["schema"], &["action", "kind"]];
-
-/// What a bundle can read of its input.
+/// What a policy can read of its input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reads {
     /// `None`: anything.
@@ -19,19 +14,8 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn of(bundle: &Bundle) -> Self {
-        let mut paths: Vec<Vec<String>> = Vec::new();
-        for (path, bytes) in bundle.policies() {
-            let rego = std::path::Path::new(path).extension().is_some_and(|extension| extension == "rego");
-            let Some(found) = std::str::from_utf8(bytes).ok().filter(|_| rego).and_then(scan) else {
-                return Self { paths: None };
-            };
-            paths.extend(found);
-        }
-        paths.extend(HOST_READS.iter().map(|path| path.iter().map(|step| (*step).to_owned()).collect()));
-        paths.sort();
-        paths.dedup();
-        Self { paths: Some(paths) }
+    pub(super) fn of(policy: &Policy) -> Self {
+        Self { paths: policy.reads() }
     }
 
     /// Tells whether anything at or below a JSON pointer may be read.
@@ -41,14 +25,29 @@ impl Reads {
         paths.iter().any(|path| path.iter().zip(&steps).all(|(a, b)| a == b))
     }
 
-    /// Returns the part of an input that can be read: equal parts give equal decisions.
-    pub(super) fn restrict(&self, input: &Value) -> Value {
-        let Some(paths) = &self.paths else { return input.clone() };
+    /// Returns the part of an input that can be read: equal parts give equal decisions. `None` is all of it.
+    pub(super) fn part(&self, input: &Value) -> Option<Value> {
         let mut out = Value::Object(Map::new());
-        for path in paths {
+        for path in self.paths.as_ref()? {
             copy(input, &mut out, path);
         }
-        out
+        Some(out)
+    }
+
+    /// Lists what can be read at or below JSON pointers; nothing when anything can.
+    pub(super) fn below(&self, pointers: &[String]) -> Vec<Vec<String>> {
+        let mut found = BTreeSet::new();
+        for pointer in pointers {
+            let steps: Vec<&str> = pointer.split('/').skip(1).collect();
+            for path in self.paths.iter().flatten() {
+                if path.iter().zip(&steps).all(|(a, b)| a == b) {
+                    // A read of something above the pointer is a read of all that the pointer names.
+                    let of_pointer = || steps.iter().map(|step| (*step).to_owned()).collect();
+                    found.insert(if path.len() < steps.len() { of_pointer() } else { path.clone() });
+                }
+            }
+        }
+        found.into_iter().collect()
     }
 }
 
@@ -69,129 +68,30 @@ fn copy(from: &Value, to: &mut Value, path: &[String]) {
     }
 }
 
-/// Finds the paths after `input` in Rego, or `None` for the whole document.
-fn scan(source: &str) -> Option<Vec<Vec<String>>> {
-    let mut paths = Vec::new();
-    let mut rest = source;
-    let mut before = ' ';
-    while let Some(c) = rest.chars().next() {
-        let word_start = !(before.is_alphanumeric() || before == '_' || before == '.');
-        if c == '#' {
-            rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
-            before = '\n';
-            continue;
-        }
-        if c == '"' || c == '`' {
-            rest = after_string(rest)?;
-            before = c;
-            continue;
-        }
-        if word_start
-            && let Some(tail) = rest.strip_prefix("input")
-            && !tail.starts_with(|next: char| next.is_alphanumeric() || next == '_')
-        {
-            let (path, tail) = path_after(tail);
-            if path.is_empty() {
-                return None;
-            }
-            paths.push(path);
-            rest = tail;
-            before = 't';
-            continue;
-        }
-        before = c;
-        rest = rest.get(c.len_utf8()..).unwrap_or_default();
-    }
-    Some(paths)
-}
-
-/// Returns what follows a string literal.
-fn after_string(text: &str) -> Option<&str> {
-    let quote = text.chars().next()?;
-    let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
-        if escaped {
-            escaped = false;
-        } else if c == '\\' && quote == '"' {
-            escaped = true;
-        } else if c == quote {
-            return text.get(at + 1..);
-        }
-    }
-    None
-}
-
-fn path_after(mut text: &str) -> (Vec<String>, &str) {
-    let mut path = Vec::new();
-    loop {
-        if let Some(rest) = text.strip_prefix('.') {
-            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
-            let (name, tail) = rest.split_at(end);
-            if name.is_empty() {
-                return (path, text);
-            }
-            path.push(name.to_owned());
-            text = tail;
-        } else if let Some(rest) = text.strip_prefix("[\"") {
-            match rest.split_once('"') {
-                Some((name, tail)) if tail.starts_with(']') && !name.contains('\\') => {
-                    path.push(name.to_owned());
-                    text = tail.get(1..).unwrap_or_default();
-                }
-                _ => return (path, text),
-            }
-        } else {
-            return (path, text);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
-    fn paths(source: &str) -> Option<Vec<String>> {
-        scan(source).map(|paths| paths.iter().map(|path| path.join("/")).collect())
-    }
-
-    #[test]
-    fn finds_paths_and_ignores_comments_strings_and_other_words() {
-        let source = r#"
-            package p # input.comment
-            x if { input.action.arguments["amount"] > 1; my_input.a; a.input.b; inputs.c; "input.text \" input.q" != `input.raw` }
-            y := input["state"].trace[k]
-        "#;
-        assert_eq!(paths(source).unwrap(), ["action/arguments/amount", "state/trace"]);
-    }
-
-    #[test]
-    fn whatever_is_not_understood_is_the_whole_document() {
-        for source in [
-            "x := input",
-            "input[k].a",
-            "walk(input)",
-            "f(input, 1)",
-            "x := \"open",
-            "object.get(input, [\"a\"], 0)",
-        ] {
-            assert_eq!(paths(source), None, "{source}");
-        }
+    fn path(text: &str) -> Vec<String> {
+        text.split('/').map(str::to_owned).collect()
     }
 
     #[test]
     fn a_read_covers_what_is_above_and_below() {
-        let reads = Reads { paths: scan("input.action.arguments.amount; input.user") };
+        let reads = Reads { paths: Some(vec![path("action/arguments/amount"), path("user")]) };
         assert!(reads.may_read("/action/arguments"));
         assert!(reads.may_read("/user/id"));
         assert!(!reads.may_read("/action/name"));
         assert!(!reads.may_read("/on_behalf_of"));
         let input = json!({"action": {"arguments": {"amount": 1, "note": "x"}, "name": "f"}, "user": {"id": "u"}, "event": {"seq": 1}});
         assert_eq!(
-            reads.restrict(&input),
-            json!({"action": {"arguments": {"amount": 1}}, "user": {"id": "u"}})
+            reads.part(&input),
+            Some(json!({"action": {"arguments": {"amount": 1}}, "user": {"id": "u"}}))
         );
         let list = json!({"action": {"arguments": [1, 2]}});
-        assert_eq!(reads.restrict(&list), list);
+        assert_eq!(reads.part(&list), Some(list));
+        let missing = ["/action/arguments".to_owned(), "/user/id".to_owned(), "/action/name".to_owned()];
+        assert_eq!(reads.below(&missing), [vec!["action", "arguments", "amount"], vec!["user", "id"]]);
     }
 }

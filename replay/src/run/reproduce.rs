@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use verdict_ledger::event::Effect;
 
-use super::{Answer, Run, RunHeader};
+use super::{Replayed, Run, RunHeader};
+
+/// Mismatches that are named.
+const MISMATCHES_MAX: usize = 10_000;
 
 /// A recorded decision that the bundle does not give again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +26,7 @@ pub struct Reproduction {
     pub checked: u64,
     /// Those that came out with the same effect.
     pub reproduced: u64,
-    /// Those that did not, in log order.
+    /// Those that did not, in log order; the first ten thousand are named.
     pub mismatches: Vec<Mismatch>,
     /// Recorded decisions that name neither digest nor version.
     pub version_unknown: u64,
@@ -32,41 +35,40 @@ pub struct Reproduction {
 impl Reproduction {
     /// Tells whether something could be checked and all of it held.
     pub fn holds(&self) -> bool {
-        self.checked > 0 && self.mismatches.is_empty()
+        self.checked > 0 && self.reproduced == self.checked
     }
-}
 
-/// Compares the recorded decisions that name the run's bundle with the run. A run is pointwise under the recorded
-/// history, so the very bundle that decided must reproduce them all.
-pub fn reproduce(run: &Run) -> Reproduction {
-    let mut reproduction = Reproduction::default();
-    for replayed in &run.points {
-        let Some(recorded) = &replayed.point.recorded else { continue };
+    /// Checks the next point of a run.
+    pub(super) fn add(&mut self, header: &RunHeader, replayed: &Replayed) {
+        let Some(recorded) = &replayed.point.recorded else { return };
         let ours = match (&recorded.bundle, &recorded.version) {
-            (Some(bundle), _) => *bundle == run.header.policy_digest,
+            (Some(bundle), _) => *bundle == header.policy_digest,
             (None, Some(version)) => {
-                let RunHeader { policy_name, policy_version, .. } = &run.header;
+                let RunHeader { policy_name, policy_version, .. } = header;
                 version == policy_version || *version == format!("{policy_name}@{policy_version}")
             }
             (None, None) => {
-                reproduction.version_unknown += 1;
+                self.version_unknown += 1;
                 false
             }
         };
         if !ours {
-            continue;
+            return;
         }
-        reproduction.checked += 1;
-        let effect = match &replayed.answer {
-            Answer::Decided { decision } => Some(decision.effect),
-            Answer::Unknown { .. } => None,
-        };
-        if effect == Some(recorded.effect) {
-            reproduction.reproduced += 1;
-        } else {
-            let mismatch = Mismatch { seq: recorded.seq, recorded: recorded.effect, replayed: effect };
-            reproduction.mismatches.push(mismatch);
+        self.checked += 1;
+        let replayed = replayed.in_recorded_state();
+        if replayed == Some(recorded.effect) {
+            self.reproduced += 1;
+        } else if self.mismatches.len() < MISMATCHES_MAX {
+            self.mismatches.push(Mismatch { seq: recorded.seq, recorded: recorded.effect, replayed });
         }
     }
+}
+
+/// Compares the recorded decisions that name the run's bundle with what the run says in the state that history had: the
+/// very bundle that decided must give them all again.
+pub fn reproduce(run: &Run) -> Reproduction {
+    let mut reproduction = Reproduction::default();
+    run.points.iter().for_each(|replayed| reproduction.add(&run.header, replayed));
     reproduction
 }

@@ -9,6 +9,7 @@
 mod corpus;
 mod graph;
 mod input;
+mod kept;
 mod policy;
 mod policy_bundles;
 mod policy_cedar;

@@ -32,7 +32,7 @@ fn origin() -> Origin {
 }
 
 fn run_with(records: &[Record], policy: &Policy, threads: usize) -> Run {
-    let options = Options { threads: NonZeroUsize::new(threads) };
+    let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
     replay_records(&origin(), records, &Scope::default(), policy, options).unwrap()
 }
 
@@ -48,11 +48,7 @@ fn traffic() -> Vec<Value> {
 }
 
 fn effects(run: &Run) -> Vec<Option<Effect>> {
-    let effect = |answer: &Answer| match answer {
-        Answer::Decided { decision } => Some(decision.effect),
-        Answer::Unknown { .. } => None,
-    };
-    run.points.iter().map(|point| effect(&point.answer)).collect()
+    run.points.iter().map(|point| point.answer.effect()).collect()
 }
 
 #[test]
@@ -91,7 +87,9 @@ fn withheld_members_make_unknown_only_where_the_policy_may_read_them() {
             vec!["/action/arguments".to_owned(), "/user".to_owned(), "/outcome/result".to_owned()];
     }
     let run = run_with(&all, &policy(POLICY), 2);
-    let Answer::Unknown { reason, missing } = &run.points[1].answer else { panic!("{:?}", run.points[1]) };
+    let Answer::Unknown { reason, missing, .. } = &run.points[1].answer else {
+        panic!("{:?}", run.points[1])
+    };
     assert_eq!(
         (reason.as_str(), missing.as_slice()),
         ("missing_input", &["/action/arguments".to_owned()][..])
@@ -119,7 +117,7 @@ fn an_engine_failure_is_unknown_and_no_block() {
 fn scope_selects_points_but_not_history() {
     let records = records(&traffic());
     let policy = policy(POLICY);
-    let scope = Scope { first_seq: Some(9), end_seq: Some(11), trace: Some(trace(1)) };
+    let scope = Scope { first_seq: Some(9), end_seq: Some(11), trace: Some(trace(1)), ..Scope::default() };
     let run = replay_records(&origin(), &records, &scope, &policy, Options::default()).unwrap();
     assert_eq!(run.points.iter().map(|p| p.point.key).collect::<Vec<_>>(), [9, 10]);
     assert_eq!(effects(&run), [Some(Effect::Block), Some(Effect::Block)]);

@@ -1,17 +1,16 @@
 //! `verdict replay`.
 
-use std::collections::BTreeMap;
+mod run;
+mod tell;
+
 use std::fs;
 use std::path::PathBuf;
 
-use verdict_diff::render::table::{Align, Table};
-use verdict_diff::render::text::visible;
 use verdict_diff::render::{human, json, markdown};
 use verdict_diff::{Gate, compare, compare_recorded};
 use verdict_ledger::Ledger;
-use verdict_ledger::event::Effect;
 use verdict_replay::policy::Policy;
-use verdict_replay::run::{Answer, Run, Scope, replay};
+use verdict_replay::run::{Run, Scope, replay};
 
 use super::{files, policy};
 use crate::cli::{Context, Format, Selection};
@@ -28,8 +27,21 @@ pub(crate) enum Command {
     #[command(after_help = "\
 Examples:
   verdict replay run --policy active
-  verdict replay run --policy policies/ --trace 4bf92f3577b34da6a3ce929d0e0e4736 --format json")]
-    Run(RunArgs),
+  verdict replay run --policy policies/ --trace 4bf92f3577b34da6a3ce929d0e0e4736 --format json
+  verdict replay run --policy shop@2 --range 40000.. --agent support-agent --effect allow
+  verdict replay run --policy shop@2 --semantics pointwise --sample 5      a quick estimate, with its confidence
+  verdict replay run --policy shop@2 --save friday                         interrupted? add --resume
+
+Every decision is made again by the function that decides live. `pointwise` takes each in the state that history had;
+`stateful` lets budgets, loops and cooldowns follow the replayed decisions; `causal` also leaves out what a stopped
+step would have brought about. What cannot be known is `unknown`, with the reason, and never a guess.")]
+    Run(run::RunArgs),
+    /// Runs that were kept with `run --save`
+    List,
+    /// What a kept run came to
+    Show(run::NameArgs),
+    /// Remove a kept run
+    Delete(run::NameArgs),
     /// What would be decided otherwise under another policy?
     #[command(after_help = "\
 Examples:
@@ -41,19 +53,6 @@ Examples:
 Without --gate, loosening and lost coverage fail and tightening warns. The exit code is the same in every
 format: 0 no failure, 1 the gate fired, 2 a policy or gate file cannot be used, 3 the result cannot be trusted.")]
     Diff(DiffArgs),
-}
-
-/// Arguments of `run`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct RunArgs {
-    /// Policy: name@version, digest (its first 8 digits do), `active`, or a path with a `/`.
-    #[arg(long, value_name = "REF")]
-    policy: String,
-    #[command(flatten)]
-    selection: Selection,
-    /// Write the result here instead of to stdout.
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
 }
 
 /// Arguments of `diff`.
@@ -78,27 +77,12 @@ pub(crate) struct DiffArgs {
 /// Runs a replay command.
 pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError> {
     match command {
-        Command::Run(args) => run_one(&args, context),
+        Command::Run(args) => run::run(&args, context),
+        Command::List => run::list(context),
+        Command::Show(args) => run::show(&args, context),
+        Command::Delete(args) => run::delete(&args, context),
         Command::Diff(args) => diff(&args, context),
     }
-}
-
-fn run_one(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
-    let as_json = context.output.is_json()?;
-    let policy = policy::compile(&args.policy, context)?;
-    let ledger = context.reader()?;
-    let run = replayed(&ledger, &args.selection, &policy, context)?;
-    let text = if as_json {
-        let mut text = serde_json::to_string_pretty(&run).map_err(|error| {
-            CliError::new(crate::exit::Kind::Environment, format!("cannot write the run as JSON: {error}"))
-        })?;
-        text.push('\n');
-        text
-    } else {
-        told(&run)
-    };
-    deliver(args.out.as_ref(), &text, context)?;
-    Ok(Exit::Clean)
 }
 
 fn diff(args: &DiffArgs, context: &Context) -> Result<Exit, CliError> {
@@ -155,7 +139,8 @@ fn replayed(
     context: &Context,
 ) -> Result<Run, CliError> {
     let range = selection.range.unwrap_or_default();
-    let scope = Scope { first_seq: range.first, end_seq: range.end, trace: selection.trace };
+    let scope =
+        Scope { first_seq: range.first, end_seq: range.end, trace: selection.trace, ..Scope::default() };
     let progress = Progress::start(context.output, "replay");
     Ok(replay(ledger, &scope, policy, &mut |done, all| progress.at(done, all))?)
 }
@@ -169,52 +154,4 @@ fn deliver(out: Option<&PathBuf>, text: &str, context: &Context) -> Result<(), C
             Ok(())
         }
     }
-}
-
-fn told(run: &Run) -> String {
-    let header = &run.header;
-    let mut effects: BTreeMap<Effect, u64> = BTreeMap::new();
-    let mut unknown: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut rules: BTreeMap<(&str, Effect), u64> = BTreeMap::new();
-    for replayed in &run.points {
-        match &replayed.answer {
-            Answer::Unknown { reason, .. } => *unknown.entry(reason).or_default() += 1,
-            Answer::Decided { decision } => {
-                *effects.entry(decision.effect).or_default() += 1;
-                for rule in &decision.rules {
-                    *rules.entry((&rule.id, decision.effect)).or_default() += 1;
-                }
-            }
-        }
-    }
-    let mut text = format!(
-        "{}@{}\n  bundle  {}\n  engine  {}\n  ledger  {} entries {}..{}\n  root    {}\n{} decision points\n",
-        visible(&header.policy_name),
-        visible(&header.policy_version),
-        header.policy_digest,
-        visible(&header.engine.0),
-        visible(&header.origin),
-        header.first_seq,
-        header.end_seq,
-        header.root,
-        run.points.len()
-    );
-    for (effect, count) in &effects {
-        text.push_str(&format!("  {count:>7}  {effect}\n"));
-    }
-    for (reason, count) in &unknown {
-        text.push_str(&format!("  {count:>7}  unknown: {}\n", visible(reason)));
-    }
-    if !rules.is_empty() {
-        let mut table =
-            Table::new(&[("points", Align::Right), ("effect", Align::Left), ("determined by", Align::Left)]);
-        for ((rule, effect), count) in &rules {
-            table.row(vec![count.to_string(), effect.to_string(), visible(rule)]);
-        }
-        for line in table.lines(98) {
-            text.push_str(&format!("  {line}\n"));
-        }
-    }
-    text.push_str(&format!("result {}\n", run.digest));
-    text
 }

@@ -5,7 +5,7 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 52] = [
+    let commands: [&[&str]; 55] = [
         &[],
         &["init"],
         &["ingest"],
@@ -41,6 +41,9 @@ fn help_of_every_command() {
         &["cost"],
         &["replay", "run"],
         &["replay", "diff"],
+        &["replay", "list"],
+        &["replay", "show"],
+        &["replay", "delete"],
         &["trace", "graph"],
         &["find"],
         &["rebuild"],

@@ -13,6 +13,7 @@ mod cli_keys;
 mod cli_meaning;
 mod cli_policy;
 mod cli_redact;
+mod cli_replay;
 mod cli_serve;
 mod cli_support;
 mod clients;

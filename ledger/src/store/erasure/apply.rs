@@ -21,6 +21,7 @@ use crate::store::families::{self, family};
 use crate::store::postings::BLOCK;
 use crate::store::prepare;
 use crate::store::seal::{Sealer, Subject};
+use crate::store::shelf;
 use crate::store::terms::Tag;
 
 /// Entries of one part: what is erased, and what appends wait for, at a time.
@@ -111,7 +112,11 @@ pub(super) fn run(
     seqs.sort_unstable();
     let done = seqs.chunks(PART_ENTRIES).try_for_each(|part| erasure.part(part));
     // Also of what went before a failure.
-    erasure.receipt.not_compacted = erasure.touched.compact(ledger).err().map(|error| error.to_string());
+    let forgotten = erasure.touched.compact(ledger).and_then(|()| {
+        // A projection may hold what a value of an erased member made of it.
+        shelf::clear(&ledger.inner.layout.projections())
+    });
+    erasure.receipt.not_compacted = forgotten.err().map(|error| error.to_string());
     done?;
     if !erasure.receipt.held.is_empty() {
         erasure.receipt.deferred = Some(erasure.defer()?);

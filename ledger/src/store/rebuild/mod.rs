@@ -26,7 +26,7 @@ use super::lock::LockFile;
 use super::open::{self, Parts};
 use super::recover;
 use super::seal::Sealer;
-use super::{Head, OpenOptions};
+use super::{Head, OpenOptions, shelf};
 use crate::key::StoreSecret;
 
 /// Key in `meta` of the marker.
@@ -81,6 +81,7 @@ pub(super) fn rebuild(
     let mut durable = WriteOptions::default();
     durable.set_sync(true);
     db.put_cf_opt(family(&db, META)?, MARKER, ROWS_VERSION.to_be_bytes(), &durable)?;
+    shelf::clear(&parts.layout.projections())?;
     let mut dropped = false;
     for name in DERIVED {
         dropped |= families::clear(&mut db, name)?;

@@ -111,6 +111,6 @@ fn replayed(state: &AppState, policy: &Published, asked: &Asked) -> Result<Run, 
     let bundle = registry::resolve(Some(state.ledger()), &policy.digest.to_string())
         .map_err(|error| failed(chain(&error)))?;
     let compiled = Policy::compile(bundle).map_err(|error| failed(chain(&error)))?;
-    let scope = Scope { first_seq: None, end_seq: Some(asked.end), trace: asked.trace };
+    let scope = Scope { end_seq: Some(asked.end), trace: asked.trace, ..Scope::default() };
     replay(state.ledger(), &scope, &compiled, &mut |_, _| {}).map_err(|error| failed(chain(&error)))
 }
