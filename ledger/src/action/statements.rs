@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::canon;
 use crate::event::{Event, Source};
 use crate::id::Digest;
 use crate::record::Record;
@@ -124,7 +125,9 @@ impl Statements {
 fn content(record: &Record, event: &Event) -> String {
     let source = Source { raw: None, path: None, peer: None, ..event.source.clone() };
     let bare = Event { source, ..event.clone() };
-    let mut text = serde_json::to_string(&bare).unwrap_or_default();
+    // Canonical: in which order a source writes its attributes says nothing.
+    let said = canon::digest_bytes(&serde_json::to_value(&bare).unwrap_or_default());
+    let mut text = String::from_utf8_lossy(&said).into_owned();
     if !record.withheld.is_empty() {
         text.push_str(&format!("\n{}", record.seq));
     }
