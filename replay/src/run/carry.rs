@@ -62,7 +62,7 @@ impl Carry {
         for answered in answers(event) {
             let node = Node::of(record, event);
             match answered {
-                Answered::Approval(id) => self.speaks_of(record.seq, id, node),
+                Answered::Approval(id) => self.speaks_of(record.seq, id, &node),
                 Answered::Trace(trace) => self.join(&node, &Node::Trace(trace)),
                 Answered::Event(id) => {
                     let before = source.of_event(id)?.into_iter().find(|seq| *seq < record.seq);
@@ -83,18 +83,20 @@ impl Carry {
         self.kin.get(node).into_iter().flatten()
     }
 
-    fn speaks_of(&mut self, seq: u64, id: &str, node: Node) {
+    fn speaks_of(&mut self, seq: u64, id: &str, node: &Node) {
         let digest = Sha256::digest(id.as_bytes());
         let mut key = [0; 16];
         key.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         let (last, nodes) = self.approvals.entry(key).or_default();
         *last = seq;
-        let others: Vec<Node> = nodes.iter().filter(|other| **other != node).cloned().collect();
+        let others: Vec<Node> = nodes.iter().filter(|other| *other != node).cloned().collect();
         if others.len() == nodes.len() && nodes.len() < APPROVAL_TRACES_MAX {
             nodes.push(node.clone());
         }
         if others.len() < APPROVAL_TRACES_MAX {
-            others.iter().for_each(|other| self.join(&node, other));
+            for other in &others {
+                self.join(node, other);
+            }
         }
         if self.approvals.len() > APPROVALS_MAX {
             let oldest = self.approvals.iter().min_by_key(|(_, (last, _))| *last).map(|(key, _)| *key);

@@ -78,14 +78,14 @@ impl<'p> Course<'p> {
         .then(|| self.so_far.carry.state.clone());
         let mut contexts = Vec::with_capacity(epoch.points.len());
         walk_recorded(epoch, &mut self.so_far.carry, &mut |action, state| {
-            contexts.push(Context::of(action, state))
+            contexts.push(Context::of(action, state));
         });
         let actions: Vec<&Action> = epoch.points.iter().filter_map(|at| epoch.action(*at)).collect();
         let questions: Vec<Question<'_>> =
             actions.iter().zip(&contexts).map(|(action, context)| Question { action, context }).collect();
         let was = self.evaluator.ask(&questions);
         let out = match self.semantics {
-            Semantics::Pointwise => self.as_it_was(epoch, &actions, &was),
+            Semantics::Pointwise => Self::as_it_was(epoch, &actions, &was),
             Semantics::Stateful | Semantics::Causal => {
                 let differs = self.so_far.twin.is_some();
                 let base = self.so_far.twin.take().or(fork);
@@ -104,7 +104,7 @@ impl<'p> Course<'p> {
         Ok(out)
     }
 
-    fn as_it_was(&self, epoch: &Epoch, actions: &[&Action], was: &[Told]) -> Vec<Replayed> {
+    fn as_it_was(epoch: &Epoch, actions: &[&Action], was: &[Told]) -> Vec<Replayed> {
         let mut views = Views::new(epoch);
         let each = epoch.points.iter().zip(actions).zip(was).map(|((at, action), told)| {
             let turn = Altered::of(action, &told.answer).map_or(Turn::Same, |altered| altered.turn());
@@ -173,13 +173,12 @@ impl<'p> Course<'p> {
             }
             turns = next;
         }
-        let end = match end {
-            Some(end) => end,
-            None => {
-                let state;
-                (state, turns, now, told) = self.one_by_one(source, epoch, &views, base)?;
-                Some(state)
-            }
+        let end = if let Some(end) = end {
+            end
+        } else {
+            let state;
+            (state, turns, now, told) = self.one_by_one(source, epoch, &views, base)?;
+            Some(state)
         };
         self.so_far.twin = end;
         let out = self.tell(epoch, actions, &mut views.borrow_mut(), &turns, (contexts, was), (&now, &told));
@@ -188,7 +187,6 @@ impl<'p> Course<'p> {
     }
 
     /// Decides each point in the state that the decisions before it make.
-    #[expect(clippy::type_complexity, reason = "what the rounds would have ended with")]
     fn one_by_one(
         &mut self,
         source: &dyn Source,

@@ -101,6 +101,9 @@ pub(super) struct Epoch {
     long_sessions: BTreeSet<String>,
 }
 
+/// Is shown each point, by number, with the state before it.
+type AtPoint<'p, E> = &'p mut dyn FnMut(usize, &Action, &State) -> Result<Option<Altered>, E>;
+
 /// What is to be read of an epoch.
 pub(super) struct Wanted<'w> {
     /// End of the range of the replay.
@@ -202,20 +205,19 @@ impl Epoch {
         }
     }
 
-    /// Moves a state through the epoch. `at_point` sees the state before each point.
+    /// Moves a state through the epoch. `at_point` sees the state before each point, and may say what becomes of its action.
     pub(super) fn walk<E>(
         &self,
         state: &mut State,
         altered: &dyn Fn(u64) -> Option<Altered>,
-        at_point: &mut dyn FnMut(usize, &Action, &State) -> Result<Option<Altered>, E>,
+        at_point: AtPoint<'_, E>,
     ) -> Result<(), E> {
         let mut controls = self.controls.iter().peekable();
         let mut points = self.points.iter().enumerate().peekable();
         // Decided on the way, when the caller decides one after the other.
         let mut decided: BTreeMap<u64, Altered> = BTreeMap::new();
         let end = (u64::MAX, u8::MAX, u64::MAX);
-        let mut moves = self.moves.iter().map(Some).chain([None]);
-        while let Some(moved) = moves.next() {
+        for moved in self.moves.iter().map(Some).chain([None]) {
             let order = moved.map_or(end, Move::order);
             loop {
                 let point = points.peek().and_then(|(number, at)| Some((*number, self.action(**at)?)));

@@ -100,7 +100,9 @@ pub(super) fn possible(
     for extreme in &extremes {
         // All of them, and each alone: rules may want one and not the other.
         let mut all = document.clone();
-        read.iter().for_each(|path| put(&mut all, path, extreme));
+        for path in &read {
+            put(&mut all, path, extreme);
+        }
         look(&all);
         for path in read.iter().filter(|_| read.len() > 1) {
             let mut one = document.clone();

@@ -79,11 +79,14 @@ impl Money {
     }
 }
 
+/// Positions by start and key.
+type Timeline = BTreeMap<(u64, u64), usize>;
+
 /// The model calls of a group, to find the one that asked for a step.
 #[derive(Debug, Default)]
 pub(super) struct Askers {
     /// Positions by trace and parent, in order of time.
-    calls: BTreeMap<(TraceId, Option<u64>), BTreeMap<(u64, u64), usize>>,
+    calls: BTreeMap<(TraceId, Option<u64>), Timeline>,
 }
 
 impl Askers {

@@ -97,7 +97,9 @@ impl Tally {
                 (&mut self.exposed, &money.exposed),
                 (&mut self.wasted, &money.wasted),
             ] {
-                amount.iter().for_each(|amount| sum.add(amount));
+                if let Some(amount) = amount {
+                    sum.add(amount);
+                }
             }
         }
     }

@@ -169,7 +169,9 @@ fn erasure_takes_states_and_runs_with_it() {
     assert!(matches!(runs.summary("friday"), Err(StoredError::Missing { .. })));
     // What somebody puts back from a copy is from before the erasure, and is passed over.
     fs::create_dir_all(sandbox.dir.join("projections/replay-state.v1")).unwrap();
-    states.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    for (path, bytes) in &states {
+        fs::write(path, bytes).unwrap();
+    }
     let late = Scope { first_seq: Some(35_000), ..Scope::default() };
     let near = run(&ledger, &late, false);
     assert_eq!(near, run(&ledger, &late, true));

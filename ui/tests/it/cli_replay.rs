@@ -1,4 +1,5 @@
 //! `verdict replay run` and the runs that it keeps.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::cli_support::Bench;
 

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use verdict_diff::render::text::visible;
 use verdict_replay::input;
 use verdict_replay::policy::cedar;
+use verdict_replay::run::{LedgerSource, ReplayError, input_of};
 
 use crate::cli::{Context, Format};
 use crate::exit::{CliError, Exit};
@@ -58,6 +60,25 @@ pub(super) fn run(event: Option<&str>, out: Option<&Path>, context: &Context) ->
     Ok(Exit::Clean)
 }
 
-fn recorded(_event: &str, _context: &Context) -> Result<Value, CliError> {
-    Ok(json!(null))
+/// Builds the input of a recorded decision: the one that a replay decides.
+fn recorded(event: &str, context: &Context) -> Result<Value, CliError> {
+    let ledger = context.reader()?;
+    let seq = match event.parse() {
+        Ok(seq) => seq,
+        Err(_) => *ledger.find_id(event)?.first().ok_or_else(|| {
+            CliError::unusable(format!("no event has the id `{}`", visible(event)))
+                .hint("see `verdict find` and `verdict trace show`; entry numbers work too")
+        })?,
+    };
+    let source = LedgerSource::new(&ledger).map_err(|source| ReplayError::Ledger { seq, source })?;
+    let asked = input_of(&source, seq, None)?.ok_or_else(|| {
+        CliError::unusable(format!("entry {seq} is no part of an action that policies decide")).hint(
+            "policies decide actions of kind tool, data, message, agent and model; see `verdict trace show`",
+        )
+    })?;
+    if !asked.missing.is_empty() {
+        let missing = asked.missing.join(", ");
+        context.output.warn(&format!("erased or withheld, and so not in this input: {}", visible(&missing)));
+    }
+    Ok(asked.input)
 }

@@ -140,17 +140,14 @@ pub(super) fn run(args: &RunArgs, context: &Context) -> Result<Exit, CliError> {
     let ledger = context.reader()?;
     let selection = pinned(&args.selection, ledger.head().size);
     let scope = scope(args, &selection);
-    let (summary, tally, points) = match &args.save {
-        Some(name) => {
-            let (summary, tally) = kept(&ledger, &scope, &policy, args, name, context)?;
-            (summary, tally, None)
-        }
-        None => {
-            let (mut points, mut nowhere) = (Vec::new(), Nowhere);
-            let sink: &mut dyn Sink = if as_json { &mut points } else { &mut nowhere };
-            let (summary, tally) = replayed(&ledger, &scope, &policy, args, None, sink, context)?;
-            (summary, tally, as_json.then_some(points))
-        }
+    let (summary, tally, points) = if let Some(name) = &args.save {
+        let (summary, tally) = kept(&ledger, &scope, &policy, args, name, context)?;
+        (summary, tally, None)
+    } else {
+        let (mut points, mut nowhere) = (Vec::new(), Nowhere);
+        let sink: &mut dyn Sink = if as_json { &mut points } else { &mut nowhere };
+        let (summary, tally) = replayed(&ledger, &scope, &policy, args, None, sink, context)?;
+        (summary, tally, as_json.then_some(points))
     };
     let text = match points {
         Some(points) => {
