@@ -4,8 +4,11 @@
 //! the same three functions serve a live decision and a replay. Nothing in here reads a clock, a network or
 //! randomness, and a policy is never told that it is being replayed.
 
+pub mod answers;
 pub mod graph;
+pub mod incident;
 pub mod input;
 pub mod policy;
 pub mod run;
 pub mod state;
+pub mod what_if;

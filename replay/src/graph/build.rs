@@ -8,14 +8,14 @@ use verdict_ledger::Record;
 use verdict_ledger::action::{Action, Ruling};
 use verdict_ledger::event::{ActionKind, AuthorityKind, Provenance, Rel, Status};
 
-use super::{Edge, EdgeKind, ExecutionGraph, Node, NodeKind};
+use super::{Basis, Edge, EdgeKind, ExecutionGraph, Node, NodeKind, data, order};
 
 /// Where an action starts and stands in the graph.
 #[derive(Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     /// First of its decisions, else the action.
-    entry: NodeIndex,
-    action: NodeIndex,
+    pub(super) entry: NodeIndex,
+    pub(super) action: NodeIndex,
 }
 
 pub(super) fn build(actions: &[Action], records: &[Record]) -> ExecutionGraph {
@@ -37,6 +37,19 @@ pub(super) fn build(actions: &[Action], records: &[Record]) -> ExecutionGraph {
         }
     }
     builder.inferred_retries(&actions, &places);
+    for (from, to, basis) in data::flows(&actions) {
+        if let (Some(from), Some(place)) = (places.get(&from), places.get(&to.key)) {
+            builder.edge(from.action, place.entry, EdgeKind::Informs, basis, to.key);
+        }
+    }
+    for (from, to, basis) in order::order(&actions) {
+        if let (Some(from), Some(to)) = (places.get(&from), places.get(&to))
+            && !builder.connected(from.action, to.entry)
+        {
+            let seq = builder.graph.node_weight(to.action).map_or(0, |node| node.seq);
+            builder.edge(from.action, to.entry, EdgeKind::Precedes, basis, seq);
+        }
+    }
     // Edges in order of their ends, so that the bytes do not depend on how they were found.
     let edges: Vec<_> = builder.edges.iter().copied().collect();
     for (from, to, edge) in edges {
@@ -85,11 +98,14 @@ impl Builder {
         let next = rulings.iter().skip(1).chain(std::iter::once(&node));
         for (ruling, next) in rulings.iter().zip(next) {
             let answers = self.graph.node_weight(*ruling).is_some_and(|n| n.kind == NodeKind::Approval);
-            self.edge(*ruling, *next, if answers { EdgeKind::Approves } else { EdgeKind::Rules }, false);
+            let kind = if answers { EdgeKind::Approves } else { EdgeKind::Rules };
+            let (basis, seq) = self.ruling_basis(action, *ruling);
+            self.edge(*ruling, *next, kind, basis, seq);
         }
         if let Some(status) = action.outcome {
             let outcome = self.graph.add_node(outcome_node(action, status));
-            self.edge(node, outcome, EdgeKind::Yields, false);
+            let seq = action.outcome_seq.unwrap_or(action.key);
+            self.edge(node, outcome, EdgeKind::Yields, Basis::Stated, seq);
         }
         Place { entry: rulings.first().copied().unwrap_or(node), action: node }
     }
@@ -105,47 +121,55 @@ impl Builder {
         let agent = action.agent_label();
         let handed_over = parent.is_some_and(|(_, parent)| agent.is_some() && parent.agent_label() != agent);
         if let Some((parent, _)) = parent {
-            self.edge(parent.action, place.entry, EdgeKind::Causes, false);
+            // A parent is found by span, or by a link where there is none.
+            let basis = if action.parent_span_id.is_some() { Basis::ParentSpan } else { Basis::Link };
+            self.edge(parent.action, place.entry, EdgeKind::Causes, basis, action.key);
         }
         if let Some(label) = agent.filter(|_| parent.is_none() || handed_over) {
-            let agent = self.person(NodeKind::Agent, label, action);
-            self.edge(agent, place.entry, EdgeKind::ActsAs, false);
+            let inherited = action.agent.as_ref().is_some_and(|agent| agent.inherited);
+            let agent = self.person(NodeKind::Agent, label, action, inherited);
+            self.edge(agent, place.entry, EdgeKind::ActsAs, known_by(inherited), action.key);
             match (parent, &action.user) {
                 (Some((_, parent)), _) => {
                     if let Some(from) = parent.agent_label() {
-                        let from = self.person(NodeKind::Agent, from, parent);
-                        self.edge(from, agent, EdgeKind::Delegates, true);
+                        let inherited = parent.agent.as_ref().is_some_and(|agent| agent.inherited);
+                        let from = self.person(NodeKind::Agent, from, parent, inherited);
+                        self.edge(from, agent, EdgeKind::Delegates, Basis::OtherAgent, action.key);
                     }
                 }
                 (None, Some(user)) => {
-                    let user = self.person(NodeKind::User, &user.value, action);
-                    self.edge(user, agent, EdgeKind::ActsAs, false);
+                    let basis = known_by(user.inherited);
+                    let user = self.person(NodeKind::User, &user.value, action, user.inherited);
+                    self.edge(user, agent, EdgeKind::ActsAs, basis, action.key);
                 }
                 (None, None) => {}
             }
             let mut to = agent;
             for delegator in &action.on_behalf_of {
-                let from = self.person(NodeKind::User, delegator, action);
-                self.edge(from, to, EdgeKind::Delegates, false);
+                let from = self.person(NodeKind::User, delegator, action, false);
+                self.edge(from, to, EdgeKind::Delegates, Basis::Stated, action.key);
                 to = from;
             }
         } else if let (None, None, Some(user)) = (parent, agent, &action.user) {
-            let user = self.person(NodeKind::User, &user.value, action);
-            self.edge(user, place.entry, EdgeKind::ActsAs, false);
+            let basis = known_by(user.inherited);
+            let user = self.person(NodeKind::User, &user.value, action, user.inherited);
+            self.edge(user, place.entry, EdgeKind::ActsAs, basis, action.key);
         }
         for source in &action.provenance {
             let source = self.source(source, action.key);
-            self.edge(source, place.entry, EdgeKind::Informs, false);
+            self.edge(source, place.entry, EdgeKind::Informs, Basis::Stated, action.key);
         }
         for relation in &action.relations {
             let Some(other) = places.get(&relation.key) else { continue };
-            match relation.rel {
-                Rel::CausedBy | Rel::Follows => self.edge(other.action, place.entry, EdgeKind::Causes, false),
-                Rel::RetryOf => self.edge(other.action, place.entry, EdgeKind::Retries, false),
-                Rel::Compensates => self.edge(place.action, other.action, EdgeKind::Compensates, false),
-                Rel::DelegatedBy => self.edge(other.action, place.entry, EdgeKind::Delegates, false),
-                Rel::Approves => self.edge(place.action, other.action, EdgeKind::Approves, false),
-            }
+            let (here, there) = (place, other);
+            let (from, to, kind) = match relation.rel {
+                Rel::CausedBy | Rel::Follows => (there.action, here.entry, EdgeKind::Causes),
+                Rel::RetryOf => (there.action, here.entry, EdgeKind::Retries),
+                Rel::Compensates => (here.action, there.action, EdgeKind::Compensates),
+                Rel::DelegatedBy => (there.action, here.entry, EdgeKind::Delegates),
+                Rel::Approves => (here.action, there.action, EdgeKind::Approves),
+            };
+            self.edge(from, to, kind, Basis::Link, action.key);
         }
     }
 
@@ -160,42 +184,62 @@ impl Builder {
             if let Some(earlier) = last.insert(call, action)
                 && earlier.outcome == Some(Status::Error)
                 && let (Some(from), Some(to)) = (places.get(&earlier.key), places.get(&action.key))
-                && !self.edges.contains(&(
-                    from.action,
-                    to.entry,
-                    Edge { kind: EdgeKind::Retries, inferred: false },
-                ))
+                && !self.edges_between(from.action, to.entry).any(|edge| edge.kind == EdgeKind::Retries)
             {
-                self.edge(from.action, to.entry, EdgeKind::Retries, true);
+                self.edge(from.action, to.entry, EdgeKind::Retries, Basis::Repeat, action.key);
             }
         }
     }
 
-    fn edge(&mut self, from: NodeIndex, to: NodeIndex, kind: EdgeKind, inferred: bool) {
-        if from != to {
-            self.edges.insert((from, to, Edge { kind, inferred }));
+    /// Adds an edge; of several for the same reason the first event is named.
+    fn edge(&mut self, from: NodeIndex, to: NodeIndex, kind: EdgeKind, basis: Basis, seq: u64) {
+        let known = |edge: &Edge| (edge.kind, edge.basis) == (kind, basis);
+        if from == to || self.edges_between(from, to).any(|edge| known(&edge)) {
+            return;
         }
+        self.edges.insert((from, to, Edge { kind, basis, seq }));
     }
 
-    fn person(&mut self, kind: NodeKind, label: &str, action: &Action) -> NodeIndex {
+    fn edges_between(&self, from: NodeIndex, to: NodeIndex) -> impl Iterator<Item = Edge> + '_ {
+        let first = Edge { kind: EdgeKind::ActsAs, basis: Basis::Stated, seq: 0 };
+        let last = Edge { kind: EdgeKind::Precedes, basis: Basis::SessionOrder, seq: u64::MAX };
+        self.edges.range((from, to, first)..=(from, to, last)).map(|(_, _, edge)| *edge)
+    }
+
+    fn connected(&self, from: NodeIndex, to: NodeIndex) -> bool {
+        self.edges_between(from, to).next().is_some()
+    }
+
+    /// A ruling that another event states joins by link or by approval id; one of the action's own is stated.
+    fn ruling_basis(&self, action: &Action, ruling: NodeIndex) -> (Basis, u64) {
+        let Some(node) = self.graph.node_weight(ruling) else { return (Basis::Stated, action.key) };
+        let answers = node.kind == NodeKind::Approval;
+        let by_id = answers && node.ruling.as_ref().is_some_and(|decision| decision.approval_id.is_some());
+        (if by_id { Basis::ApprovalId } else { Basis::Stated }, node.seq)
+    }
+
+    fn person(&mut self, kind: NodeKind, label: &str, action: &Action, inherited: bool) -> NodeIndex {
         let graph = &mut self.graph;
-        *self.people.entry((kind, label.to_owned())).or_insert_with(|| {
+        let index = *self.people.entry((kind, label.to_owned())).or_insert_with(|| {
             let mut title = format!("{} {label}", kind.as_str());
             if let Some(agent) = action.agent.as_ref().filter(|_| kind == NodeKind::Agent) {
                 let parts = [("id", &agent.value.id), ("version", &agent.value.version)];
                 for (name, value) in parts.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
                     title.push_str(&format!(", {name} {value}"));
                 }
-                if agent.inherited {
-                    title.push_str(", inherited");
-                }
             }
             let id = format!("{}:{label}", kind.as_str());
             graph.add_node(Node {
                 title,
+                inherited: true,
                 ..plain(id, kind, label.to_owned(), kind.as_str().to_owned(), action.key)
             })
-        })
+        });
+        // One action that states it is enough; the first is named.
+        if let Some(node) = self.graph.node_weight_mut(index).filter(|node| node.inherited && !inherited) {
+            (node.inherited, node.seq) = (false, action.key);
+        }
+        index
     }
 
     fn source(&mut self, source: &Provenance, fallback: u64) -> NodeIndex {
@@ -210,6 +254,7 @@ impl Builder {
             graph.add_node(Node {
                 title: format!("{trust} source {label}, {}{uri}", source.kind),
                 trust: Some(source.trust),
+                source: Some(source.clone()),
                 ..plain(
                     format!("source:{number}"),
                     NodeKind::Source,
@@ -222,6 +267,11 @@ impl Builder {
     }
 }
 
+/// Why an identity is known for an action.
+const fn known_by(inherited: bool) -> Basis {
+    if inherited { Basis::Inherited } else { Basis::Stated }
+}
+
 fn plain(id: String, kind: NodeKind, label: String, note: String, seq: u64) -> Node {
     Node {
         id,
@@ -230,6 +280,12 @@ fn plain(id: String, kind: NodeKind, label: String, note: String, seq: u64) -> N
         note,
         title: String::new(),
         seq,
+        action: None,
+        trace_id: None,
+        seqs: Vec::new(),
+        ruling: None,
+        source: None,
+        inherited: false,
         effect: None,
         trust: None,
         state: None,
@@ -266,6 +322,9 @@ fn ruling_node(action: &Action, ruling: &Ruling, position: usize) -> Node {
     Node {
         title: title.trim_end().to_owned(),
         effect: Some(decision.effect),
+        ruling: Some(decision.clone()),
+        action: Some(action.key),
+        trace_id: action.trace_id,
         ..plain(format!("ruling:{}.{position}", action.key), kind, label, note, ruling.seq)
     }
 }
@@ -298,6 +357,9 @@ fn action_node(action: &Action) -> Node {
         title,
         state: Some(action.state.as_str()),
         cost,
+        seqs: action.seqs.clone(),
+        action: Some(action.key),
+        trace_id: action.trace_id,
         ..plain(format!("action:{}", action.key), kind, action.name.clone(), note, action.key)
     }
 }
@@ -313,12 +375,14 @@ fn outcome_node(action: &Action, status: Status) -> Node {
     Node {
         title,
         state: Some(action.state.as_str()),
+        action: Some(action.key),
+        trace_id: action.trace_id,
         ..plain(format!("outcome:{}", action.key), NodeKind::Outcome, status.as_str().to_owned(), note, seq)
     }
 }
 
 /// Writes nano-units as a decimal amount without trailing zeros, at least two places.
-fn money(cost: &verdict_ledger::event::Cost) -> String {
+pub(crate) fn money(cost: &verdict_ledger::event::Cost) -> String {
     let sign = if cost.nano < 0 { "-" } else { "" };
     let nano = cost.nano.unsigned_abs();
     let mut places = format!("{:09}", nano % 1_000_000_000);

@@ -53,7 +53,10 @@ pub(super) fn condense(graph: &ExecutionGraph, max: usize) -> ExecutionGraph {
     }
     let edges: BTreeSet<_> = graph
         .edges()
-        .filter_map(|(from, to, edge)| Some((*group_of.get(from)?, *group_of.get(to)?, edge)))
+        // Edges of one reason between the same two are one.
+        .filter_map(|(from, to, edge)| {
+            Some((*group_of.get(from)?, *group_of.get(to)?, super::Edge { seq: 0, ..edge }))
+        })
         .filter(|(from, to, _)| from != to)
         .collect();
     for (from, to, edge) in edges {

@@ -1,6 +1,6 @@
 //! The graph in the DOT language.
 
-use super::{ExecutionGraph, visible};
+use super::{Confidence, ExecutionGraph, visible};
 
 pub(super) fn write(graph: &ExecutionGraph) -> String {
     let mut out = String::from("digraph execution {\n  rankdir=LR;\n  node [shape=box];\n");
@@ -13,8 +13,17 @@ pub(super) fn write(graph: &ExecutionGraph) -> String {
         ));
     }
     for (from, to, edge) in graph.edges() {
-        let style = if edge.inferred { ", style=dashed" } else { "" };
-        out.push_str(&format!("  n{from} -> n{to} [label=\"{}\"{style}];\n", edge.kind.as_str()));
+        // An edge of order alone must not pull the steps into one row.
+        let style = match edge.confidence() {
+            Confidence::Explicit => "",
+            Confidence::Inferred => ", style=dashed",
+            Confidence::Order => ", style=dotted, constraint=false",
+        };
+        let why = quote(&format!("{} (event {})", edge.basis.words(), edge.seq));
+        out.push_str(&format!(
+            "  n{from} -> n{to} [label=\"{}\", tooltip={why}{style}];\n",
+            edge.kind.as_str()
+        ));
     }
     out.push_str("}\n");
     out

@@ -1,20 +1,32 @@
 //! The execution graph of a trace: who acted, what informed it, what ruled, what happened, over every step.
 //!
 //! Reading order is identity → sources → plan → checks → decision → approval → action → outcome, for each step;
-//! steps hang together by cause, delegation, retry and compensation. Nodes and edges come in an order that
-//! depends on the actions only, not on the order in which they are passed.
+//! steps hang together by cause, delegation, retry and compensation, each edge with the reason for it and how sure
+//! it is. Nodes and edges come in an order that depends on the actions only, not on the order in which they are
+//! passed. The actions may be those of one trace or of an [incident](crate::incident). `docs/graph.md` describes the
+//! JSON form.
 
 mod build;
 mod condense;
+mod data;
 mod dot;
+mod edge;
+pub mod flow;
+mod json;
 pub mod layout;
+mod order;
+pub mod query;
 mod svg;
 
 use petgraph::Graph;
 use serde::Serialize;
 use verdict_ledger::Record;
 use verdict_ledger::action::Action;
-use verdict_ledger::event::{Cost, Effect, Trust};
+use verdict_ledger::event::{Cost, Decision, Effect, Provenance, Trust};
+use verdict_ledger::id::TraceId;
+
+pub(crate) use build::money;
+pub use edge::{Basis, Confidence, Edge, EdgeKind};
 
 /// Most nodes of a drawing; above it, repeats are drawn as one.
 pub const DRAWN_NODES_MAX: usize = 300;
@@ -60,47 +72,6 @@ impl NodeKind {
     }
 }
 
-/// How one node leads to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EdgeKind {
-    /// A user acts through an agent, an agent acts.
-    ActsAs,
-    /// A source informs a step.
-    Informs,
-    /// A step causes another.
-    Causes,
-    /// A decision rules on a step.
-    Rules,
-    /// A person answers.
-    Approves,
-    /// A step ends.
-    Yields,
-    /// A step is tried again.
-    Retries,
-    /// A step undoes another.
-    Compensates,
-    /// A step or user hands over to an agent.
-    Delegates,
-}
-
-impl EdgeKind {
-    /// Returns the wire name, which is also the class suffix.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ActsAs => "acts_as",
-            Self::Informs => "informs",
-            Self::Causes => "causes",
-            Self::Rules => "rules",
-            Self::Approves => "approves",
-            Self::Yields => "yields",
-            Self::Retries => "retries",
-            Self::Compensates => "compensates",
-            Self::Delegates => "delegates",
-        }
-    }
-}
-
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Node {
@@ -116,6 +87,24 @@ pub struct Node {
     pub title: String,
     /// Event that it is taken from.
     pub seq: u64,
+    /// Key of the action that it belongs to; people and sources belong to none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<u64>,
+    /// Trace of that action.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<TraceId>,
+    /// Every event that reports it, of actions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub seqs: Vec<u64>,
+    /// The ruling, of decisions and approvals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ruling: Option<Decision>,
+    /// The source as stated, of sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Provenance>,
+    /// True when no action states it itself, of agents and users.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub inherited: bool,
     /// Effect, of decisions and approvals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
@@ -130,15 +119,6 @@ pub struct Node {
     pub cost: Option<Cost>,
     /// How many nodes this one stands for; 1 unless it was condensed.
     pub count: u64,
-}
-
-/// An edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Edge {
-    /// How.
-    pub kind: EdgeKind,
-    /// True when no source states it: equal calls after a failure are taken for retries.
-    pub inferred: bool,
 }
 
 /// The execution graph of a trace, or of any set of actions.
@@ -171,9 +151,15 @@ impl ExecutionGraph {
             .map(|edge| (edge.source().index(), edge.target().index(), *edge.weight()))
     }
 
-    /// Draws the graph as SVG text for embedding in HTML under a strict content security policy.
+    /// Draws the graph as SVG text for embedding in HTML under a strict content security policy. Each node leads to
+    /// the row of its event on the same page.
     pub fn svg(&self) -> String {
-        svg::draw(&self.condensed(DRAWN_NODES_MAX))
+        self.svg_linked("#e-")
+    }
+
+    /// Draws the graph with links of this beginning, such as `/events/`, and the position of the event.
+    pub fn svg_linked(&self, link: &str) -> String {
+        svg::draw(&self.condensed(DRAWN_NODES_MAX), link)
     }
 
     /// Writes the graph in the DOT language.
@@ -181,18 +167,24 @@ impl ExecutionGraph {
         dot::write(self)
     }
 
-    /// Writes the graph as JSON: `nodes` in order, `edges` with node ids.
+    /// Writes the graph as JSON, in the form that `docs/graph.md` describes.
     pub fn json(&self) -> serde_json::Value {
-        let ids: Vec<&str> = self.nodes().map(|node| node.id.as_str()).collect();
-        let edges: Vec<serde_json::Value> = self
-            .edges()
-            .map(|(from, to, edge)| {
-                serde_json::json!({
-                    "from": ids.get(from), "to": ids.get(to), "kind": edge.kind, "inferred": edge.inferred,
-                })
-            })
-            .collect();
-        serde_json::json!({"nodes": self.nodes().collect::<Vec<_>>(), "edges": edges})
+        json::write(self)
+    }
+
+    /// Keeps some of the nodes, by position, and the edges between them.
+    pub fn only(&self, keep: &std::collections::BTreeSet<usize>) -> Self {
+        let mut graph = Graph::new();
+        let mut places = std::collections::BTreeMap::new();
+        for (at, node) in self.nodes().enumerate().filter(|(at, _)| keep.contains(at)) {
+            places.insert(at, graph.add_node(node.clone()));
+        }
+        for (from, to, edge) in self.edges() {
+            if let (Some(from), Some(to)) = (places.get(&from), places.get(&to)) {
+                graph.add_edge(*from, *to, edge);
+            }
+        }
+        Self { graph }
     }
 
     /// Merges nodes that look alike until there are at most `max`.

@@ -16,9 +16,9 @@ const HEIGHT: i64 = 44;
 const MARK_WIDTH: i64 = 30;
 const PADDING: i64 = 14;
 
-pub(super) fn draw(graph: &ExecutionGraph) -> String {
+pub(super) fn draw(graph: &ExecutionGraph, link: &str) -> String {
     let nodes: Vec<&Node> = graph.nodes().collect();
-    let edges: Vec<_> = graph.edges().collect();
+    let edges: Vec<_> = graph.edges().filter(|(_, _, edge)| !edge.is_order()).collect();
     let sizes: Vec<Size> = nodes.iter().map(|node| size(node)).collect();
     let pairs: Vec<(usize, usize)> = edges.iter().map(|(from, to, _)| (*from, *to)).collect();
     let layout = layout(&sizes, &pairs);
@@ -39,11 +39,16 @@ pub(super) fn draw(graph: &ExecutionGraph) -> String {
     );
     for ((from, to, edge), route) in edges.iter().zip(&layout.edges) {
         let Some(route) = route else { continue };
-        let inferred = if edge.inferred { " edge-inferred" } else { "" };
+        let inferred = if edge.inferred() { " edge-inferred" } else { "" };
         let label = |at: &usize| nodes.get(*at).map(|node| node.label.as_str()).unwrap_or_default();
         let word = edge.kind.as_str().replace('_', " ");
-        let title =
-            format!("{} {word} {}{}", label(from), label(to), if edge.inferred { " (inferred)" } else { "" });
+        let title = format!(
+            "{} {word} {} ({}: {})",
+            label(from),
+            label(to),
+            edge.confidence().as_str(),
+            edge.basis.words()
+        );
         let _ = writeln!(
             out,
             "<path class=\"edge edge-{}{inferred}\" d=\"{}\" fill=\"none\" marker-end=\"url(#arrow)\"><title>{}</title></path>",
@@ -54,7 +59,7 @@ pub(super) fn draw(graph: &ExecutionGraph) -> String {
     }
     out.push_str("</g>\n<g class=\"nodes\">\n");
     for (node, rect) in nodes.iter().zip(&layout.nodes) {
-        draw_node(&mut out, node, rect);
+        draw_node(&mut out, node, rect, link);
     }
     out.push_str("</g>\n</svg>\n");
     out
@@ -85,7 +90,7 @@ fn path(points: &[(i64, i64)]) -> String {
     out
 }
 
-fn draw_node(out: &mut String, node: &Node, rect: &Rect) {
+fn draw_node(out: &mut String, node: &Node, rect: &Rect, link: &str) {
     let Rect { x, y, width, height } = *rect;
     let mut class = format!("node node-{}", node.kind.as_str());
     for (name, value) in [
@@ -102,7 +107,7 @@ fn draw_node(out: &mut String, node: &Node, rect: &Rect) {
     }
     let _ = writeln!(
         out,
-        "<a href=\"#e-{}\" class=\"{class}\"><title>{}</title>{}{}<text class=\"node-label\" x=\"{}\" y=\"{}\">{}</text>\
+        "<a href=\"{link}{}\" class=\"{class}\"><title>{}</title>{}{}<text class=\"node-label\" x=\"{}\" y=\"{}\">{}</text>\
          <text class=\"node-note\" x=\"{}\" y=\"{}\">{}</text></a>",
         node.seq,
         escape(&shorten(&node.title, TITLE_CHARS_MAX)),

@@ -45,7 +45,7 @@ pub(crate) fn view(actions: &[Action], records: &[Record]) -> GraphView {
     let mut next = vec![Vec::new(); count];
     for (from, to, edge) in graph.edges() {
         if let (Some(list), Some(label)) = (next.get_mut(from), labels.get(to)) {
-            let certainty = if edge.inferred { " (inferred)" } else { "" };
+            let certainty = if edge.inferred() { " (inferred)" } else { "" };
             let words = format!("{}{certainty}", edge.kind.as_str().replace('_', " "));
             list.push((words, to + 1, (*label).to_owned()));
         }
