@@ -33,6 +33,7 @@ Examples:
   verdict export evidence --trace ID --out e.zip  a signed bundle for an auditor
   verdict verify e.zip --key auditor.keys         check it, without the ledger
   verdict find --effect block --since 24h         what was refused since yesterday?
+  verdict explain 412                             who did it, on whose word, by which rule?
   verdict cost --by agent,team --since 7d         what did whom cost?
   verdict serve                                   web interface and OTLP/HTTP on 127.0.0.1:7878
 
@@ -91,9 +92,9 @@ pub(crate) enum Format {
     Json,
     /// Markdown for a pull-request comment (replay diff).
     Markdown,
-    /// A picture (trace graph).
+    /// A picture (graphs).
     Svg,
-    /// Graphviz (trace graph).
+    /// Graphviz (graphs).
     Dot,
     /// What Cedar's own tools read (policy schema, policy input).
     Cedar,
@@ -170,6 +171,11 @@ pub(crate) enum Command {
     /// Recorded traces
     #[command(subcommand)]
     Trace(cmd::trace::Command),
+    /// Traces that belong together: joined by links, approvals and sessions
+    #[command(subcommand)]
+    Incident(cmd::incident::Command),
+    /// Answer what an investigator asks about an action, each from the events that say it
+    Explain(cmd::explain::Args),
     /// Find entries by agent, tool, effect, rule, user, words, time
     Find(Box<cmd::find::Args>),
     /// Count what is in the ledger

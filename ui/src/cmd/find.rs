@@ -1,6 +1,8 @@
 //! `verdict find`.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
@@ -8,18 +10,23 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use verdict_diff::render::table::{Align, Table};
-use verdict_diff::render::text::{time, visible};
+use verdict_diff::render::text::{counted, time, visible};
 use verdict_ledger::clock::{Clock as _, SystemClock};
 use verdict_ledger::event::Effect;
 use verdict_ledger::id::TraceId;
 use verdict_ledger::{Ledger, Order, Query, QueryError, Record, User};
 
+use verdict_replay::incident::reached::{ReachedAction, reached_by};
+
+use super::graphing::ConfidenceArg;
 use crate::cli::{Context, EntryRange, parse_range};
 use crate::exit::{CliError, Exit, Kind};
 use crate::progress::Progress;
 
 /// Width of what is written to a file or pipe.
 const PIPE_COLUMNS: usize = 160;
+/// Entries that --contains reads unless asked otherwise.
+const CONTAINS_SCAN: u64 = 100_000;
 /// From here on a trace id is written whole.
 const WIDE_COLUMNS: usize = 120;
 
@@ -32,11 +39,14 @@ Examples:
   verdict find --text \"over the limit\" --order oldest        words said in the clear
   verdict find --user ada@example.org --tenant harbor        all that holds values of this user
   verdict find --effect allow --contains 'DROP TABLE'        looks into arguments and results, see below
+  verdict find --reached-by https://carrier.example/notices/7731 --since 7d       what followed from that page?
   verdict find --type policy.activated --format json | jq -r .ts
 
 An option that is given twice asks for one of the values; different options must all be fulfilled. The answer comes
 from indexes: nothing is read that does not match. Arguments, results and messages are in no index, because an index
 would outlive their erasure; --contains reads them, in what the other options leave, and stops after --scan entries.
+Nor has an index the sources that events state: --reached-by looks through the entries that --since, --until and --range
+leave, at most --scan of them, then asks each trace that states the source what is downstream of it.
 
 --format json writes one object a line. Each line has the position `seq`; --after SEQ goes on behind it.")]
 pub(crate) struct Args {
@@ -76,6 +86,12 @@ pub(crate) struct Args {
     /// This anywhere in the values of an entry, also in arguments and results; upper and lower case are one.
     #[arg(long, value_name = "TEXT")]
     contains: Option<String>,
+    /// Actions that a source of this name, address or digest reached, itself or through other steps.
+    #[arg(long, value_name = "SOURCE", conflicts_with = "contains")]
+    reached_by: Option<String>,
+    /// For --reached-by: only along edges that are at least this sure.
+    #[arg(long, value_enum, default_value_t = ConfidenceArg::Order, value_name = "HOW", requires = "reached_by")]
+    confidence: ConfidenceArg,
     /// Received at this time or later: 2026-11-20, 2026-11-20T08:00:00Z, or 90m, 24h, 7d ago.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<u64>,
@@ -94,9 +110,9 @@ pub(crate) struct Args {
     /// Go on behind this entry, the last that an earlier call found.
     #[arg(long, value_name = "SEQ")]
     after: Option<u64>,
-    /// How many entries --contains may read.
-    #[arg(long, default_value_t = 100_000, value_name = "N", requires = "contains")]
-    scan: u64,
+    /// How many entries --contains may read [default: 100000], or --reached-by [default: all].
+    #[arg(long, value_name = "N")]
+    scan: Option<u64>,
 }
 
 /// Order of results.
@@ -120,7 +136,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     if json {
         let mut lines = String::new();
         for record in &found.records {
-            lines.push_str(&line(record).to_string());
+            let mut line = line(record);
+            if let Some((reached, members)) = found.reached.get(&record.seq).zip(line.as_object_mut()) {
+                members.insert("reached".to_owned(), json!(reached));
+            }
+            lines.push_str(&line.to_string());
             lines.push('\n');
         }
         context.output.result(&lines)?;
@@ -133,7 +153,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
         Some(Stopped::Limit(seq)) => context.output.note(&format!("there may be more: --after {seq}")),
         Some(Stopped::Scan(seq)) => context.output.warn(&format!(
             "stopped after {} entries were looked into, and there are more: --after {seq} goes on, other conditions make it fewer",
-            args.scan
+            args.scan()
+        )),
+        Some(Stopped::Sources(seq)) => context.output.warn(&format!(
+            "sources were looked for up to entry {seq} only: --scan N looks further, --since and --range elsewhere"
         )),
         None => {}
     }
@@ -144,12 +167,55 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
 struct Found {
     records: Vec<Record>,
     stopped: Option<Stopped>,
+    /// How a source came to each, by position.
+    reached: BTreeMap<u64, Arc<ReachedAction>>,
 }
 
 /// Why a search stopped before the end, at which entry.
 enum Stopped {
     Limit(u64),
     Scan(u64),
+    /// Sources were looked for up to here.
+    Sources(u64),
+}
+
+impl Args {
+    fn scan(&self) -> u64 {
+        self.scan.unwrap_or(CONTAINS_SCAN)
+    }
+}
+
+/// Finds what a source reached, by position of each event of each action, and where the search stopped.
+fn reached(
+    ledger: &Ledger,
+    source: &str,
+    query: &Query,
+    args: &Args,
+    context: &Context,
+) -> Result<(BTreeMap<u64, Arc<ReachedAction>>, Option<u64>), CliError> {
+    let size = ledger.head().size;
+    let at = |ns: Option<u64>, otherwise| ns.map_or(Ok(otherwise), |ns| ledger.seq_at(ns));
+    let start = at(query.since_ns, 0)?.max(query.first_seq.unwrap_or(0));
+    let end = at(query.until_ns, size)?.min(query.end_seq.unwrap_or(size));
+    let scan = args.scan.unwrap_or(u64::MAX);
+    let progress = Progress::start(context.output, "look for the source");
+    let all = end.saturating_sub(start).min(scan);
+    let least = args.confidence.into();
+    let found = reached_by(ledger, start..end, source, least, scan, &mut |looked| progress.at(looked, all))?;
+    drop(progress);
+    context
+        .output
+        .note(&format!("the source is stated by {}", counted(found.stated_by.len() as u64, "event")));
+    if found.traces_left_out > 0 {
+        context
+            .output
+            .warn(&format!("{} statements are in traces that were not asked", found.traces_left_out));
+    }
+    let mut by_seq = BTreeMap::new();
+    for action in found.actions.into_iter().map(Arc::new) {
+        by_seq.extend(action.seqs.iter().map(|seq| (*seq, Arc::clone(&action))));
+    }
+    Ok((by_seq, found.stopped_at))
 }
 
 fn search(ledger: &Ledger, args: &Args, context: &Context) -> Result<Found, CliError> {
@@ -161,26 +227,44 @@ fn search(ledger: &Ledger, args: &Args, context: &Context) -> Result<Found, CliE
     let progress = needle.as_ref().map(|_| Progress::start(context.output, "look into"));
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let (mut records, mut looked) = (Vec::new(), 0u64);
-    for seq in ledger.query(&query(args, ledger.head().size)?, order, args.after)? {
+    let mut query = query(args, ledger.head().size)?;
+    let asked = args.reached_by.as_ref();
+    let (reached, sources) = match asked {
+        Some(source) => reached(ledger, source, &query, args, context)?,
+        None => (BTreeMap::new(), None),
+    };
+    if asked.is_some() {
+        // Nothing outside can be among what was found.
+        let (first, last) = (reached.keys().next(), reached.keys().next_back());
+        query.first_seq = query.first_seq.max(first.copied());
+        let end = last.map_or(0, |last| last + 1);
+        query.end_seq = Some(query.end_seq.map_or(end, |known| known.min(end)));
+        // An empty range is in order too.
+        query.first_seq = query.first_seq.map(|first| first.min(query.end_seq.unwrap_or(first)));
+    }
+    for seq in ledger.query(&query, order, args.after)? {
         let seq = seq?;
+        if asked.is_some() && !reached.contains_key(&seq) {
+            continue;
+        }
         let missing =
             || CliError::new(Kind::Untrusted, format!("entry {seq} is in an index and not in the log"));
         let record = ledger.record(seq)?.ok_or_else(missing)?;
         looked += 1;
         if let Some(progress) = &progress {
-            progress.at(looked, args.scan);
+            progress.at(looked, args.scan());
         }
         if needle.as_ref().is_none_or(|needle| holds(&record, needle)) {
             records.push(record);
             if records.len() == limit {
-                return Ok(Found { records, stopped: Some(Stopped::Limit(seq)) });
+                return Ok(Found { records, stopped: Some(Stopped::Limit(seq)), reached });
             }
         }
-        if needle.is_some() && looked == args.scan {
-            return Ok(Found { records, stopped: Some(Stopped::Scan(seq)) });
+        if needle.is_some() && looked == args.scan() {
+            return Ok(Found { records, stopped: Some(Stopped::Scan(seq)), reached });
         }
     }
-    Ok(Found { records, stopped: None })
+    Ok(Found { records, stopped: sources.map(Stopped::Sources), reached })
 }
 
 fn query(args: &Args, size: u64) -> Result<Query, CliError> {

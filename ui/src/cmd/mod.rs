@@ -6,11 +6,14 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod contract;
 pub(crate) mod cost;
+pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod files;
 pub(crate) mod find;
 pub(crate) mod fsck;
+pub(crate) mod graphing;
 pub(crate) mod hold;
+pub(crate) mod incident;
 pub(crate) mod ingest;
 pub(crate) mod init;
 pub(crate) mod keys;
@@ -28,6 +31,7 @@ pub(crate) mod token;
 pub(crate) mod trace;
 pub(crate) mod verify;
 pub(crate) mod viewing;
+pub(crate) mod what_if;
 pub(crate) mod witness;
 
 use crate::cli::{Command, Context};
@@ -56,6 +60,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError>
         Command::Rebuild(args) => rebuild::run(&args, context),
         Command::Replay(command) => replay::run(command, context),
         Command::Trace(command) => trace::run(&command, context),
+        Command::Incident(command) => incident::run(&command, context),
+        Command::Explain(args) => explain::run(&args, context),
         Command::Find(args) => find::run(&args, context),
         Command::Stats(args) => stats::run(&args, context),
         Command::Export(command) => export::run(command, context),

@@ -53,6 +53,8 @@ Examples:
 Without --gate, loosening and lost coverage fail and tightening warns. The exit code is the same in every
 format: 0 no failure, 1 the gate fired, 2 a policy or gate file cannot be used, 3 the result cannot be trusted.")]
     Diff(DiffArgs),
+    /// What would be decided about one recorded action if its input were another?
+    WhatIf(super::what_if::Args),
 }
 
 /// Arguments of `diff`.
@@ -82,6 +84,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError>
         Command::Show(args) => run::show(&args, context),
         Command::Delete(args) => run::delete(&args, context),
         Command::Diff(args) => diff(&args, context),
+        Command::WhatIf(args) => super::what_if::run(&args, context),
     }
 }
 

@@ -1,25 +1,23 @@
 //! `verdict trace`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use verdict_diff::render::table::{Align, Table};
 use verdict_diff::render::text::{time, visible};
 use verdict_ledger::action::labels::LabelSource;
 use verdict_ledger::action::{self, Action, Finding, Ruling};
+use verdict_ledger::event::Trust;
 use verdict_ledger::id::TraceId;
 use verdict_ledger::view::{Rules, View};
 use verdict_ledger::{Ledger, TraceRef};
-use verdict_replay::graph::ExecutionGraph;
+use verdict_replay::graph::{Confidence, ExecutionGraph};
 
+use super::graphing::{self, GraphArgs};
 use super::stats::finding_name;
-use super::{cost, files, viewing};
-use crate::cli::{Context, Format};
+use super::{cost, viewing};
+use crate::cli::Context;
 use crate::exit::{CliError, Exit};
-
-/// Colours of a picture that stands by itself; the graph module writes classes only.
-const PICTURE_STYLE: &str = include_str!("trace.css");
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]
@@ -43,14 +41,16 @@ pub(crate) enum Command {
 Examples:
   verdict trace graph 4bf92f3577b34da6a3ce929d0e0e4736 > trace.svg
   verdict trace graph 4bf92f3577b34da6a3ce929d0e0e4736 --format dot | dot -Tpdf > trace.pdf
+  verdict trace graph 4bf92f3577b34da6a3ce929d0e0e4736 --downstream-of https://carrier.example/notices/7731
+  verdict trace graph 4bf92f3577b34da6a3ce929d0e0e4736 --upstream-of 415 --confidence inferred --format json
 
-The picture draws repeats as one when there are very many; dot and json hold every step.")]
+The picture draws repeats as one when there are very many, and no edges of which only the order is known; dot and json
+hold every step and every edge, with its reason. `verdict incident graph` joins the traces that belong together.")]
     Graph {
         /// Trace id (32 hexadecimal digits).
         id: TraceId,
-        /// Write here instead of to stdout.
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
+        #[command(flatten)]
+        graph: GraphArgs,
     },
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn run(command: &Command, context: &Context) -> Result<Exit, CliError
     match command {
         Command::List { limit, before } => list(usize::from(*limit), *before, context),
         Command::Show { id } => show(id, context),
-        Command::Graph { id, out } => graph(id, out.as_deref(), context),
+        Command::Graph { id, graph } => write_graph(id, graph, context),
     }
 }
 
@@ -151,34 +151,18 @@ impl Row {
     }
 }
 
-fn graph(id: &TraceId, out: Option<&Path>, context: &Context) -> Result<Exit, CliError> {
-    let format = context.output.format(&[Format::Svg, Format::Dot, Format::Json])?;
-    let records = context.reader()?.trace(id)?;
+fn write_graph(id: &TraceId, args: &GraphArgs, context: &Context) -> Result<Exit, CliError> {
+    let ledger = context.reader()?;
+    let records = ledger.trace(id)?;
     if records.is_empty() {
         return Err(no_trace(id));
     }
-    let graph = ExecutionGraph::of(&action::fold(&records, viewing::settled_before_ns(context)), &records);
-    let mut text = match format {
-        Format::Json => format!("{:#}", graph.json()),
-        Format::Dot => graph.dot(),
-        _ => standalone(&graph.svg()),
-    };
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    match out {
-        None => context.output.result(&text)?,
-        Some(path) => files::write(path, text.as_bytes())?,
-    }
-    Ok(Exit::Clean)
-}
-
-/// Puts the style into a picture that no page surrounds.
-fn standalone(svg: &str) -> String {
-    match svg.split_once('>') {
-        Some((open, rest)) => format!("{open}>\n<style>\n{PICTURE_STYLE}</style>{rest}"),
-        None => svg.to_owned(),
-    }
+    // Priced, so that each step has its cost.
+    let rules = viewing::rules(&ledger, LabelSource::defaults())?;
+    let view = View::of(&records, &rules, viewing::settled_before_ns(context));
+    let graph = ExecutionGraph::of(&view.actions, &records);
+    let flow = graph.trust_flow(Trust::External, Confidence::Order);
+    graphing::write(&graph, args, &json!({"trace_id": id.to_string(), "trust_flow": flow}), context)
 }
 
 fn no_trace(id: &TraceId) -> CliError {
@@ -198,9 +182,17 @@ fn show(id: &TraceId, context: &Context) -> Result<Exit, CliError> {
         context.output.json(&report(id, &view, &rules))?;
         return Ok(Exit::Clean);
     }
-    let actions = &view.actions;
-    let start_ns = actions.iter().map(|action| action.start_ns).filter(|ns| *ns > 0).min();
+    let start_ns = view.actions.iter().map(|action| action.start_ns).filter(|ns| *ns > 0).min();
     let mut text = format!("trace {id}\nstart {}\n", start_ns.map_or_else(|| "not stated".to_owned(), time));
+    text.push_str(&actions_table(&view, start_ns));
+    context.output.result(&text)?;
+    context.output.note("(i) is inherited; ~ is from the price table");
+    Ok(Exit::Clean)
+}
+
+/// Lists actions as a tree, how each was decided and how it ended.
+pub(crate) fn actions_table(view: &View, start_ns: Option<u64>) -> String {
+    let actions = &view.actions;
     let mut table = Table::new(&[
         ("entry", Align::Right),
         ("after", Align::Right),
@@ -235,10 +227,7 @@ fn show(id: &TraceId, context: &Context) -> Result<Exit, CliError> {
             lacks.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(", "),
         ]);
     }
-    text.push_str(&(table.lines(200).join("\n") + "\n"));
-    context.output.result(&text)?;
-    context.output.note("(i) is inherited; ~ is from the price table");
-    Ok(Exit::Clean)
+    table.lines(200).join("\n") + "\n"
 }
 
 /// Writes a value, and whether it is the action's own.
@@ -358,14 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_by_itself_brings_its_colours() {
-        let svg = standalone("<svg class=\"graph\">\n<g></g></svg>");
-        assert!(
-            svg.starts_with("<svg class=\"graph\">\n<style>\n") && svg.contains(".effect-block"),
-            "{svg}"
-        );
-        assert!(svg.ends_with("</style>\n<g></g></svg>"), "{svg}");
-        assert!(!PICTURE_STYLE.contains('<') && !PICTURE_STYLE.contains('&'), "it is XML text");
+    fn times_are_since_the_start_of_the_trace() {
         assert_eq!((after(1_502_000_000, Some(1_000_000)), after(5, None)), ("1.501 s".into(), "-".into()));
     }
 }

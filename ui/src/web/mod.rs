@@ -8,6 +8,7 @@ mod error;
 mod gauges;
 mod inclusion;
 mod ingest;
+mod investigate;
 mod judge;
 mod listen;
 mod metrics;

@@ -82,6 +82,19 @@ impl<'a> Projection<'a> {
     /// shared link shows the same findings for ever.
     pub(crate) fn at(state: &'a AppState, pinned: Option<u64>) -> Result<Self, PageError> {
         let ledger = state.ledger();
+        let (at, settled_before_ns) = Self::clock(state, pinned)?;
+        let rules = state.rules(at)?;
+        let whole = (at <= WHOLE_ENTRIES_MAX)
+            .then(|| {
+                state.whole(at, settled_before_ns, || Whole::fold(ledger, at, &rules, settled_before_ns))
+            })
+            .transpose()?;
+        Ok(Self { ledger, at, settled_before_ns, events_max: state.limits().trace_events_max, rules, whole })
+    }
+
+    /// Returns the position, and the time before which nothing more is expected at it.
+    pub(crate) fn clock(state: &AppState, pinned: Option<u64>) -> Result<(u64, u64), PageError> {
+        let ledger = state.ledger();
         let size = ledger.head().size;
         let at = pinned.unwrap_or(size).min(size);
         let now_ns = match pinned.and_then(|_| at.checked_sub(1)) {
@@ -90,13 +103,7 @@ impl<'a> Projection<'a> {
         };
         let settled_before_ns =
             now_ns.saturating_sub(state.limits().settle_ns) / SETTLE_STEP_NS * SETTLE_STEP_NS;
-        let rules = state.rules(at)?;
-        let whole = (at <= WHOLE_ENTRIES_MAX)
-            .then(|| {
-                state.whole(at, settled_before_ns, || Whole::fold(ledger, at, &rules, settled_before_ns))
-            })
-            .transpose()?;
-        Ok(Self { ledger, at, settled_before_ns, events_max: state.limits().trace_events_max, rules, whole })
+        Ok((at, settled_before_ns))
     }
 
     /// Tells whether the whole log is folded.

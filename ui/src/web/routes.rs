@@ -12,7 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::error::PageError;
 use super::middleware::{auth, headers, host, limits, log, origin};
 use super::surface::Surface;
-use super::{AppState, api, assets, downloads, ingest, pages, tlog};
+use super::{AppState, api, assets, downloads, ingest, investigate, pages, tlog};
 use crate::auth::Permission;
 
 /// What bounds the requests of a route.
@@ -115,6 +115,35 @@ fn http(state: &AppState) -> Routes {
         .page("/logout", Permission::Public, page(post(pages::login::sign_out)))
         .page("/static/{name}", Permission::Public, page(get(assets::serve)))
         .add("/diff", Permission::READ, Surface::Page, Bounds::Work, page(get(pages::diff::show)))
+        .add("/incidents", Permission::READ, Surface::Page, Bounds::Work, page(get(pages::incident::show)))
+        .add(
+            "/events/{seq}/what-if",
+            Permission::READ,
+            Surface::Page,
+            Bounds::Work,
+            page(get(pages::what_if::show)),
+        )
+        .add(
+            "/api/v1/incidents",
+            Permission::READ,
+            Surface::Api,
+            Bounds::Work,
+            page(get(investigate::incidents)),
+        )
+        .add(
+            "/api/v1/events/{seq}/answers",
+            Permission::READ,
+            Surface::Api,
+            Bounds::Work,
+            page(get(investigate::event_answers)),
+        )
+        .add(
+            "/api/v1/what-if",
+            Permission::READ,
+            Surface::Api,
+            Bounds::Work,
+            page(post(investigate::what_if_api)),
+        )
         .add("/cost", Permission::READ, Surface::Page, Bounds::Work, page(get(pages::cost::show)))
         .add("/contract", Permission::READ, Surface::Page, Bounds::Work, page(get(pages::contract::show)))
         .add("/api/v1/cost", Permission::READ, Surface::Api, Bounds::Work, page(get(pages::cost::api)))
@@ -140,6 +169,7 @@ fn http(state: &AppState) -> Routes {
         .api("/api/v1/integrity", Permission::READ, page(get(api::integrity)))
         .api("/api/v1/traces", Permission::READ, page(get(api::traces)))
         .api("/api/v1/traces/{id}", Permission::READ, page(get(api::trace)))
+        .api("/api/v1/traces/{id}/graph", Permission::READ, page(get(investigate::trace_graph)))
         .add("/api/v1/events", Permission::INGEST, Surface::Api, Bounds::Ingest, page(post(ingest::events)))
         .add("/logs", Permission::INGEST, Surface::Api, Bounds::Ingest, page(post(ingest::opa_logs)))
         .add("/v1/traces", Permission::INGEST, Surface::Otlp, Bounds::Ingest, page(post(ingest::otlp_traces)))

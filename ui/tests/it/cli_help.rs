@@ -5,7 +5,7 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 55] = [
+    let commands: [&[&str]; 59] = [
         &[],
         &["init"],
         &["ingest"],
@@ -44,7 +44,11 @@ fn help_of_every_command() {
         &["replay", "list"],
         &["replay", "show"],
         &["replay", "delete"],
+        &["replay", "what-if"],
         &["trace", "graph"],
+        &["incident", "show"],
+        &["incident", "graph"],
+        &["explain"],
         &["find"],
         &["rebuild"],
         &["export", "evidence"],

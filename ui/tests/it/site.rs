@@ -125,6 +125,11 @@ impl Site {
         traces[traces.len() / 2].trace_id.to_string()
     }
 
+    /// Page of an event that reports a tool call.
+    pub(crate) fn page_of_a_tool(&self) -> String {
+        format!("/events/{}", self.ledger.find_id("harbor-04-04").unwrap()[0])
+    }
+
     /// Every page, in states that differ.
     pub(crate) fn pages(&self) -> Vec<String> {
         let size = self.ledger.head().size;
@@ -148,6 +153,10 @@ impl Site {
             format!("/diff?from=recorded&to={}&class=unknown", digest(1)),
         ];
         let traces = self.ledger.traces(None, 100).unwrap();
+        pages.push("/incidents".to_owned());
+        pages.extend(traces.iter().map(|trace| format!("/incidents?trace={}", trace.trace_id)));
+        pages.push(format!("/incidents?trace={HOSTILE_TRACE}"));
+        pages.push(format!("/events/{}/what-if", self.ledger.find_id("hostile-1").unwrap()[0]));
         pages.extend(traces.iter().map(|trace| format!("/traces/{}", trace.trace_id)));
         pages.extend(traces.iter().map(|trace| format!("/events/{}", trace.first_seq)));
         pages

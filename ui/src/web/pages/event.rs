@@ -13,7 +13,9 @@ use verdict_ledger::merkle;
 use super::{Page, render};
 use crate::web::error::PageError;
 use crate::web::inclusion::{self, Inclusion, Side};
+use crate::web::investigate::{self, PANEL_LIMITS};
 use crate::web::request::{host, position};
+use crate::web::view::answers::AnswersView;
 use crate::web::view::json;
 use crate::web::view::page::Shell;
 use crate::web::view::time::{self, Moment};
@@ -93,6 +95,10 @@ struct EventPage {
     /// Why the raw body is not held.
     raw_erased: Option<Erased>,
     raw_path: String,
+    /// Answers about the action that it reports.
+    answers: Option<AnswersView>,
+    /// Why there are none.
+    no_answers: String,
     has_previous: bool,
     has_next: bool,
     host: String,
@@ -134,6 +140,15 @@ fn build(state: &AppState, shell: Shell, seq: u64, host: String) -> Result<Event
         .iter()
         .map(|pointer| Gone { erased: take(&mut notes, Some(pointer)), pointer: pointer.clone() });
     let withheld = withheld.collect();
+    let (answers, no_answers) = match event.map(|_| investigate::answers(state, seq, None, PANEL_LIMITS)) {
+        None => (None, String::new()),
+        Some(Ok(answers)) => (Some(AnswersView::of(answers)), String::new()),
+        // The bytes and their proof are shown whatever is wrong with what they mean.
+        Some(Err(error)) => {
+            error.log();
+            (None, error.to_string())
+        }
+    };
     let text = String::from_utf8(entry);
     let is_text = text.is_ok();
     let bytes = text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
@@ -158,6 +173,8 @@ fn build(state: &AppState, shell: Shell, seq: u64, host: String) -> Result<Event
         raw_erased,
         raw: raw.map(|digest| (digest.to_string(), raw_held)),
         raw_path: event.and_then(|event| event.source.path.clone()).unwrap_or_default(),
+        answers,
+        no_answers,
         has_previous: seq > 0,
         has_next: seq + 1 < shell.size,
         host,

@@ -6,12 +6,14 @@ pub(crate) mod contract;
 pub(crate) mod cost;
 pub(crate) mod diff;
 pub(crate) mod event;
+pub(crate) mod incident;
 pub(crate) mod integrity;
 pub(crate) mod login;
 pub(crate) mod policies;
 pub(crate) mod theme;
 pub(crate) mod trace;
 pub(crate) mod traces;
+pub(crate) mod what_if;
 
 use askama::Template;
 use axum::response::Html;

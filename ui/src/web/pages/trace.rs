@@ -10,6 +10,8 @@ use verdict_ledger::action::{Action, Conflict, Ruling};
 use verdict_ledger::contract::Judgement;
 use verdict_ledger::event::{Event, Rel, Status};
 use verdict_ledger::id::TraceId;
+use verdict_replay::graph::ExecutionGraph;
+use verdict_replay::run::is_point;
 
 use super::{Page, render};
 use crate::web::error::PageError;
@@ -96,6 +98,8 @@ struct ActionView {
     superseded: Vec<u64>,
     duration: String,
     start: Moment,
+    /// True when a policy rules on such an action.
+    is_point: bool,
     /// Short words for the timeline: retry, approval, compensation.
     marks: Vec<&'static str>,
 }
@@ -191,7 +195,7 @@ fn build(state: &AppState, shell: Shell, trace: TraceId, at: Option<u64>) -> Res
             .map(|place| TimelineRow { action: place.index, place })
             .collect(),
         ticks: waterfall::ticks(&actions),
-        graph: execution::view(&actions, &records),
+        graph: execution::view(&ExecutionGraph::of(&actions, &records), "#e-"),
         events: records.iter().map(|record| event_row(record, own.contains(&record.seq))).collect(),
         actions: actions
             .iter()
@@ -303,6 +307,7 @@ fn action_view(action: &Action, mark: &Mark, all: &[Action], keys: &BTreeSet<u64
             .map(|end| time::duration(end - action.start_ns))
             .unwrap_or_default(),
         start: time::moment(action.start_ns),
+        is_point: is_point(action.kind),
         marks: marks(action),
     }
 }

@@ -1,5 +1,6 @@
 //! Turning values into what a page shows. Everything here is a pure function.
 
+pub(crate) mod answers;
 pub(crate) mod badge;
 pub(crate) mod execution;
 pub(crate) mod json;
