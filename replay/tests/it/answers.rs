@@ -20,7 +20,8 @@ fn says(answers: &Answers, question: Question) -> &[Statement] {
 }
 
 fn texts(answers: &Answers, question: Question) -> String {
-    says(answers, question).iter().map(|said| format!("{} [{}]\n", said.text, said.how.as_str())).collect()
+    let lines = says(answers, question).iter().map(|said| format!("{} [{}]", said.text, said.how.as_str()));
+    lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
 #[test]

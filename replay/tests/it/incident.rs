@@ -205,8 +205,17 @@ fn chains_circles_and_crowds_of_links_end() {
     assert_eq!(incident.records.len(), count);
     let graph = ExecutionGraph::of(&fold(&incident.records, 0), &incident.records);
     let start = graph.named(&log.seq("c1").to_string());
-    use verdict_replay::graph::{Confidence, query::Direction};
-    assert_eq!(graph.reach(&start, Direction::Downstream, Confidence::Explicit).nodes.len(), count);
+    assert_eq!(
+        graph
+            .reach(
+                &start,
+                verdict_replay::graph::query::Direction::Downstream,
+                verdict_replay::graph::Confidence::Explicit
+            )
+            .nodes
+            .len(),
+        count
+    );
 }
 
 proptest! {

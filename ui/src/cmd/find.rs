@@ -185,6 +185,9 @@ impl Args {
     }
 }
 
+/// Actions that a source reached, by position of each of their events.
+type ReachedEvents = BTreeMap<u64, Arc<ReachedAction>>;
+
 /// Finds what a source reached, by position of each event of each action, and where the search stopped.
 fn reached(
     ledger: &Ledger,
@@ -192,7 +195,7 @@ fn reached(
     query: &Query,
     args: &Args,
     context: &Context,
-) -> Result<(BTreeMap<u64, Arc<ReachedAction>>, Option<u64>), CliError> {
+) -> Result<(ReachedEvents, Option<u64>), CliError> {
     let size = ledger.head().size;
     let at = |ns: Option<u64>, otherwise| ns.map_or(Ok(otherwise), |ns| ledger.seq_at(ns));
     let start = at(query.since_ns, 0)?.max(query.first_seq.unwrap_or(0));

@@ -78,20 +78,19 @@ pub(crate) fn write(
     };
     let format = context.output.format(can)?;
     let mut text = match question {
-        None => picture(graph, format, with(graph.json(), more)),
+        None => picture(graph, format, &with(graph.json(), more)),
         Some((of, direction)) => {
             let start = graph.named(of);
             if start.is_empty() {
                 return Err(nothing(graph, of));
             }
             let reached = graph.reach(&start, direction, least);
-            match format {
-                Format::Human => table(graph, &reached, direction),
-                _ => {
-                    let part = graph.only(&reached.nodes.keys().copied().collect());
-                    let json = graph.answer_json(&reached, of, direction, least);
-                    picture(&part, format, with(json, more))
-                }
+            if format == Format::Human {
+                table(graph, &reached, direction)
+            } else {
+                let part = graph.only(&reached.nodes.keys().copied().collect());
+                let json = graph.answer_json(&reached, of, direction, least);
+                picture(&part, format, &with(json, more))
             }
         }
     };
@@ -115,7 +114,7 @@ fn nothing(graph: &ExecutionGraph, of: &str) -> CliError {
     CliError::unusable(format!("nothing here is called `{}`", visible(of))).hint(hint)
 }
 
-fn picture(graph: &ExecutionGraph, format: Format, json: Value) -> String {
+fn picture(graph: &ExecutionGraph, format: Format, json: &Value) -> String {
     match format {
         Format::Json => format!("{json:#}"),
         Format::Dot => graph.dot(),

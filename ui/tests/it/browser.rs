@@ -50,7 +50,7 @@ fn pages(site: &Site) -> Vec<String> {
         "/events/3".to_owned(),
         format!("/incidents?trace={trace}"),
         format!("/incidents?trace={HOSTILE_TRACE}"),
-        format!("/events/{}/what-if", site.ledger.find_id("hostile-1").unwrap()[0]),
+        format!("/events/{}/what-if", site.ledger.find_id("hostile-1").unwrap().first().unwrap()),
         format!("{}/what-if?edits=%2Facton%3D1", site.page_of_a_tool()),
         "/integrity".to_owned(),
         "/policies".to_owned(),

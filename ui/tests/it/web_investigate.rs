@@ -1,4 +1,5 @@
 //! Incidents, answers and what-if as pages and as API.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};

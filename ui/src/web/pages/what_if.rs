@@ -160,7 +160,7 @@ fn build(state: &AppState, shell: Shell, seq: u64, query: &Query) -> Result<What
         }
     }
     let (mut members, mut all) = (Vec::new(), 0);
-    walk(&recorded.input, String::new(), &mut |pointer, value| {
+    walk(&recorded.input, "", &mut |pointer, value| {
         all += 1;
         if members.len() < MEMBERS_MAX {
             members.push(member(seq, query, pointer, value));
@@ -217,16 +217,16 @@ fn edits(text: &str) -> Result<Vec<Edit>, PageError> {
 }
 
 /// Visits every single value, with its place.
-fn walk(value: &Value, at: String, visit: &mut dyn FnMut(&str, &Value)) {
+fn walk(value: &Value, at: &str, visit: &mut dyn FnMut(&str, &Value)) {
     let step = |name: &str| format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
     match value {
         Value::Object(members) => {
-            members.iter().for_each(|(name, value)| walk(value, step(name), visit));
+            members.iter().for_each(|(name, value)| walk(value, &step(name), visit));
         }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(at, value)| walk(value, step(&at.to_string()), visit));
+            items.iter().enumerate().for_each(|(at, value)| walk(value, &step(&at.to_string()), visit));
         }
-        value => visit(&at, value),
+        value => visit(at, value),
     }
 }
 
