@@ -32,6 +32,15 @@ pub enum IdError {
     },
 }
 
+/// Appends lower-case hexadecimal digits.
+fn push_hex(bytes: &[u8], out: &mut String) {
+    let digit = |half: u8| char::from(if half < 10 { b'0' | half } else { b'W' + half });
+    for byte in bytes {
+        out.push(digit(byte >> 4));
+        out.push(digit(byte & 15));
+    }
+}
+
 macro_rules! hex_id {
     ($(#[$doc:meta])* $name:ident, $len:literal, $what:literal) => {
         $(#[$doc])*
@@ -48,6 +57,11 @@ macro_rules! hex_id {
                     return Err(IdError::Zero { what: $what });
                 }
                 Ok(Self(array))
+            }
+
+            /// Appends the id as it is displayed.
+            pub(crate) fn push_to(self, out: &mut String) {
+                push_hex(&self.0, out);
             }
         }
 
@@ -66,7 +80,9 @@ macro_rules! hex_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&hex::encode(self.0))
+                let mut text = String::with_capacity($len * 2);
+                self.push_to(&mut text);
+                f.write_str(&text)
             }
         }
 
@@ -134,7 +150,10 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex::encode(self.0))
+        let mut text = String::with_capacity(7 + 64);
+        text.push_str("sha256:");
+        push_hex(&self.0, &mut text);
+        f.write_str(&text)
     }
 }
 

@@ -164,7 +164,11 @@ pub(super) struct Ordinals {
 impl Ordinals {
     /// Makes the id of a record from the digest of its content.
     pub(super) fn id(&mut self, prefix: &str, content: &[u8]) -> String {
-        let digest = Digest::of(content);
+        self.numbered(prefix, Digest::of(content))
+    }
+
+    /// Makes the id of a record whose content was digested already.
+    pub(super) fn numbered(&mut self, prefix: &str, digest: Digest) -> String {
         let count = self.seen.entry(digest).or_insert(0);
         *count = count.saturating_add(1);
         if *count == 1 { format!("{prefix}{digest}") } else { format!("{prefix}{digest}#{count}") }

@@ -294,12 +294,15 @@ impl<'l> Sink<'l> {
         Ok(())
     }
 
-    /// Takes an event, or rejects it when its statement is too large to be kept.
-    fn event(&mut self, place: &str, offset: Option<usize>, event: Event) -> Result<(), IngestError> {
+    /// Takes an event that names its place, or rejects it when its statement is too large to be kept.
+    fn placed_event(&mut self, event: Event) -> Result<(), IngestError> {
         self.room()?;
         match check::statement(&event, self.limits.statement_bytes_max) {
             Ok(()) => self.events.push(event),
-            Err(reason) => self.rejected.push(Rejected { place: place.to_owned(), offset, reason }),
+            Err(reason) => {
+                let place = event.source.path.unwrap_or_default();
+                self.rejected.push(Rejected { place, offset: None, reason });
+            }
         }
         Ok(())
     }

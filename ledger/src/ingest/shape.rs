@@ -330,11 +330,8 @@ mod tests {
     use serde_json::json;
 
     fn bag(members: &Value) -> Fields {
-        let mut fields = Fields::default();
-        for (name, value) in members.as_object().unwrap() {
-            fields.insert(name, Held::from(value.clone()));
-        }
-        fields
+        let members = members.as_object().unwrap().clone();
+        members.into_iter().map(|(name, value)| (name, Held::from(value))).collect()
     }
 
     #[test]

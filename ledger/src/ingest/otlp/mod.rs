@@ -4,10 +4,12 @@
 //! record is mapped by itself: nothing that another record says changes it, so that batching, order and retries
 //! change nothing either.
 
+mod direct;
 mod json;
 pub(super) mod parts;
 mod record;
 mod scan;
+pub(super) mod shared;
 mod value;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -21,13 +23,25 @@ pub(super) use scan::guess_signal;
 use super::format::Signal;
 use super::json::{self as strict, JsonError, Numbers, Rules};
 use super::{IngestError, Sink, profile};
-use record::{Origin, Scope};
+use record::{Contents, Origin, Scope, SpanRecord};
 
 /// `source.format` of these events.
 const FORMAT: &str = "otlp";
 
 /// Maps a protobuf request.
 pub(super) fn map_protobuf(signal: Signal, body: &[u8], sink: &mut Sink<'_>) -> Result<(), IngestError> {
+    if signal == Signal::Traces {
+        if let Some(done) = direct::spans(body, sink) {
+            return done;
+        }
+        // The request is the whole body: nothing else can have been collected.
+        *sink = Sink::new(sink.limits);
+    }
+    general(signal, body, sink)
+}
+
+/// Maps a protobuf request by way of its decoded messages, and says what is wrong with it.
+fn general(signal: Signal, body: &[u8], sink: &mut Sink<'_>) -> Result<(), IngestError> {
     let limit = sink.limits.nodes_max;
     let census = scan::walk(signal, body, limit).map_err(|fault| match fault {
         scan::Fault::Damage { path, offset, message } => {
@@ -45,6 +59,8 @@ pub(super) fn map_protobuf(signal: Signal, body: &[u8], sink: &mut Sink<'_>) -> 
         message: "a text field is not UTF-8, or a field has the wrong type",
         signal,
     };
+    // A body of empty records claims more of them than it can hold.
+    sink.events.reserve(census.leaves.min(body.len() / 32));
     match signal {
         Signal::Traces => {
             let request = ExportTraceServiceRequest::decode(body).map_err(undecodable)?;
@@ -128,12 +144,10 @@ fn spans(list: Vec<ResourceSpans>, prefix: &str, sink: &mut Sink<'_>) -> Result<
         let origin = Origin::new(resource.resource.unwrap_or_default(), resource.schema_url);
         for (s, group) in resource.scope_spans.into_iter().enumerate() {
             let scope = Scope::new(group.scope.unwrap_or_default(), group.schema_url);
-            for (index, span) in group.spans.into_iter().enumerate() {
-                let place = format!("{prefix}resourceSpans/{r}/scopeSpans/{s}/spans/{index}");
-                match record::span(span, &origin, &scope) {
-                    Ok(draft) => finish(draft, &place, sink)?,
-                    Err(reason) => sink.reject(&place, None, reason)?,
-                }
+            let group_place = format!("{prefix}resourceSpans/{r}/scopeSpans/{s}/spans/");
+            for (index, mut span) in group.spans.into_iter().enumerate() {
+                let draft = record::span(SpanRecord::from_message(&mut span), &origin, &scope);
+                finish(draft, place(&group_place, index), sink)?;
             }
         }
     }
@@ -142,28 +156,46 @@ fn spans(list: Vec<ResourceSpans>, prefix: &str, sink: &mut Sink<'_>) -> Result<
 
 fn logs(list: Vec<ResourceLogs>, prefix: &str, sink: &mut Sink<'_>) -> Result<(), IngestError> {
     for (r, resource) in list.into_iter().enumerate() {
-        let origin = Origin::new(resource.resource.unwrap_or_default(), resource.schema_url);
+        let shared = resource.resource.unwrap_or_default();
+        let content = Contents::of(&shared);
+        let origin = Origin::new(shared, resource.schema_url);
         for (s, group) in resource.scope_logs.into_iter().enumerate() {
-            let scope = Scope::new(group.scope.unwrap_or_default(), group.schema_url);
+            let shared = group.scope.unwrap_or_default();
+            let content = content.clone().and(&shared);
+            let scope = Scope::new(shared, group.schema_url);
+            let group_place = format!("{prefix}resourceLogs/{r}/scopeLogs/{s}/logRecords/");
             for (index, log) in group.log_records.into_iter().enumerate() {
-                let place = format!("{prefix}resourceLogs/{r}/scopeLogs/{s}/logRecords/{index}");
-                match record::log(log, &origin, &scope, &mut sink.ids) {
-                    Ok(draft) => finish(draft, &place, sink)?,
-                    Err(reason) => sink.reject(&place, None, reason)?,
-                }
+                let draft = record::log(log, &origin, &scope, &content, &mut sink.ids);
+                finish(draft, place(&group_place, index), sink)?;
             }
         }
     }
     Ok(())
 }
 
-fn finish(mut draft: profile::Draft, place: &str, sink: &mut Sink<'_>) -> Result<(), IngestError> {
+/// Names a record of a group.
+fn place(group: &str, index: usize) -> String {
+    let mut place = String::with_capacity(group.len().saturating_add(6));
+    place.push_str(group);
+    place.push_str(&index.to_string());
+    place
+}
+
+fn finish(
+    draft: Result<Box<profile::Draft>, super::Reason>,
+    place: String,
+    sink: &mut Sink<'_>,
+) -> Result<(), IngestError> {
+    let mut draft = match draft {
+        Ok(draft) => draft,
+        Err(reason) => return sink.reject(&place, None, reason),
+    };
     profile::apply(&mut draft);
-    let (mut event, notes) = record::assemble(draft);
-    FORMAT.clone_into(&mut event.source.format);
-    for note in notes {
-        sink.warn(place, note);
+    record::assemble(&mut draft);
+    for note in draft.notes {
+        sink.warn(&place, note);
     }
-    event.source.path = Some(place.to_owned());
-    sink.event(place, None, event)
+    FORMAT.clone_into(&mut draft.event.source.format);
+    draft.event.source.path = Some(place);
+    sink.placed_event(draft.event)
 }

@@ -12,15 +12,15 @@ use crate::ingest::json::is_carried;
 
 /// Turns a list of attributes into a bag.
 pub(super) fn fields(list: Vec<KeyValue>) -> Fields {
-    let mut fields = Fields::default();
-    for KeyValue { key, value, .. } in list {
-        fields.insert(&key, held(value));
-    }
-    fields
+    list.into_iter().map(|KeyValue { key, value, .. }| (key, held(value))).collect()
 }
 
 /// Turns a value into JSON. Numbers that canonical JSON cannot carry become strings and are named.
 pub(super) fn held(value: Option<AnyValue>) -> Held {
+    // By far the most values.
+    if let Some(AnyValue { value: Some(Any::StringValue(text)) }) = value {
+        return Held { value: Value::String(text), restated: Vec::new() };
+    }
     let mut restated = Vec::new();
     let mut path = String::new();
     let value = json(value, &mut path, &mut restated);
@@ -66,7 +66,14 @@ fn object(list: Vec<KeyValue>, path: &mut String, restated: &mut Vec<String>) ->
     let unique = names.windows(2).all(|pair| pair.first() != pair.last());
     if unique {
         let members = list.into_iter().map(|KeyValue { key, value, .. }| {
-            let value = under(path, &escape_pointer(&key), |path| json(value, path, restated));
+            let value = match value.and_then(|value| value.value) {
+                // Nothing to point at inside of it.
+                Some(Any::StringValue(text)) => Value::String(text),
+                value => {
+                    let value = Some(AnyValue { value });
+                    under(path, &escape_pointer(&key), |path| json(value, path, restated))
+                }
+            };
             (key, value)
         });
         return Value::Object(members.collect());

@@ -9,7 +9,7 @@ fn map(draft: &mut Draft) {
     draft.outcome_from_status(Unset::SaysNothing);
     if let Some(name) = draft.log_event() {
         // A plain log line has no name; who wrote it is the nearest thing to one.
-        let name = if name.is_empty() { &draft.scope_name } else { name };
+        let name = if name.is_empty() { &*draft.scope_name } else { name };
         draft.event.action.name = name.to_owned();
     }
 }

@@ -18,9 +18,10 @@ mod strands;
 mod traceloop;
 mod vercel_ai;
 
-use serde_json::{Map, Value};
+use std::rc::Rc;
 
 use super::fields::{Fields, Held};
+use super::otlp::shared::Shared;
 use crate::event::{
     ActionKind, Agent, AuthorityKind, Cost, Decision, Effect, ErrorInfo, Event, Outcome, Status, Usage,
 };
@@ -71,15 +72,11 @@ pub(super) struct Draft {
     /// Attributes of the span or log record.
     pub(super) fields: Fields,
     /// Attributes of the resource; they are stated for every record of it.
-    pub(super) resource: Fields,
-    /// What else the resource states.
-    pub(super) resource_extra: Map<String, Value>,
+    pub(super) resource: Shared,
     /// Name of the instrumentation scope.
-    pub(super) scope_name: String,
-    /// Attributes of the scope.
-    pub(super) scope: Fields,
-    /// What else the scope states.
-    pub(super) scope_extra: Map<String, Value>,
+    pub(super) scope_name: Rc<str>,
+    /// The scope.
+    pub(super) scope: Shared,
     /// The rest of the record.
     pub(super) record: Record,
     /// Warnings.
@@ -208,13 +205,14 @@ impl Draft {
     /// it may have been handled.
     pub(super) fn outcome_from_status(&mut self, unset: Unset) {
         let Record::Span(parts) = &self.record else { return };
-        let (code, status_message) = (parts.code, parts.message.clone());
+        let code = parts.code;
         let ended = self.event.end_ns.is_some();
         let failed = code == STATUS_ERROR || self.fields.get_text("error.type").is_some();
         if failed {
             let exception = parts.points.iter().rev().find(|point| point.name == "exception");
             let of = |name| exception.and_then(|point| point.fields.get_text(name)).map(str::to_owned);
             let (exception_type, exception_message) = (of("exception.type"), of("exception.message"));
+            let status_message = parts.message.clone();
             let kind = self.fields.text("error.type").or(exception_type);
             let message = exception_message.or(Some(status_message)).filter(|text| !text.is_empty());
             self.event.outcome = Some(failure(kind, message));

@@ -82,11 +82,9 @@ fn parameters(draft: &mut Draft) {
         return;
     }
     let mut arguments = Map::new();
-    for name in draft.fields.names_with(PREFIX) {
-        if let (Some(held), Some(rest)) = (draft.fields.take(&name), name.strip_prefix(PREFIX)) {
-            let pointer = format!("/action/arguments/{}", crate::canon::escape_pointer(rest));
-            arguments.insert(rest.to_owned(), held.unpack(&pointer, &mut draft.event.source.restated));
-        }
+    for (name, held) in draft.fields.take_prefix(PREFIX) {
+        let pointer = format!("/action/arguments/{}", crate::canon::escape_pointer(&name));
+        arguments.insert(name, held.unpack(&pointer, &mut draft.event.source.restated));
     }
     if !arguments.is_empty() {
         draft.event.action.arguments = Some(Value::Object(arguments));

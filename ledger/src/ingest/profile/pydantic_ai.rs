@@ -9,7 +9,7 @@ use crate::event::{ActionKind, AuthorityKind, Decision, Effect, Outcome, Status,
 pub(super) const PROFILE: Profile = Profile {
     name: "pydantic-ai",
     version: 1,
-    applies: |draft| draft.scope_name == "pydantic-ai" || draft.fields.has_prefix("pydantic_ai."),
+    applies: |draft| &*draft.scope_name == "pydantic-ai" || draft.fields.has_prefix("pydantic_ai."),
     map,
 };
 
