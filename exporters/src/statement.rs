@@ -53,6 +53,10 @@ pub struct Predicate {
     pub selection: SelectionRef,
     /// What is in it.
     pub counts: Counts,
+    /// Positions of the entries that were in quarantine at the checkpoint. A strict contract held them back and nobody had
+    /// released them: they are here because they are part of the log, and count for nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<String>,
     /// Policy bundles that the decisions name or that were in force.
     pub policies: Vec<PolicyInForce>,
     /// SHA-256 of the compressed bytes of every deflated file, so that nothing unsigned is ever inflated.
@@ -107,10 +111,19 @@ pub struct Counts {
     pub disclosures: u64,
     /// Values that entries commit to and the bundle does not hold.
     pub redactions: u64,
-    /// Entries by type.
+    /// Entries in quarantine.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub quarantined: u64,
+    /// Entries by type, without those in quarantine.
     pub by_type: BTreeMap<String, u64>,
-    /// Recorded decisions by effect.
+    /// Recorded decisions by effect, without those in quarantine.
     pub by_effect: BTreeMap<String, u64>,
+}
+
+/// For serde: absent in a bundle without quarantine, as in those from before there was one.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A policy bundle and whether its files are here.

@@ -40,6 +40,7 @@ pub mod merkle;
 pub mod note;
 pub mod pricing;
 pub mod record;
+pub mod remap;
 pub mod signer;
 mod store;
 pub mod text;

@@ -1,5 +1,7 @@
 //! What goes into the ledger and what comes out.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::event::{ACTION_REPORTED, Event};
@@ -68,6 +70,20 @@ pub struct Receipt {
     pub size: u64,
 }
 
+impl Receipt {
+    /// Tells, for each record of the batch, whether it was appended rather than there already.
+    pub fn is_new(&self) -> Vec<bool> {
+        // What was appended stands after everything that was there.
+        let mut positions = self.seqs.clone();
+        positions.sort_unstable_by(|a, b| b.cmp(a));
+        positions.dedup();
+        let count = usize::try_from(self.appended).unwrap_or(usize::MAX);
+        let first = count.checked_sub(1).and_then(|last| positions.get(last));
+        let mut seen = BTreeSet::new();
+        self.seqs.iter().map(|seq| first.is_some_and(|first| seq >= first) && seen.insert(*seq)).collect()
+    }
+}
+
 /// One record read back, with the disclosures that are still there put in place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
@@ -83,4 +99,19 @@ pub struct Record {
     pub body: Map<String, Value>,
     /// JSON pointers (`/action/arguments`) of members that the entry commits to and whose value is erased or withheld.
     pub withheld: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_is_told_from_what_was_appended() {
+        let receipt =
+            |seqs: &[u64], appended| Receipt { seqs: seqs.to_vec(), appended, ..Receipt::default() };
+        assert_eq!(receipt(&[7, 50, 51, 50, 9, 52], 3).is_new(), [false, true, true, false, false, true]);
+        assert_eq!(receipt(&[7, 7], 0).is_new(), [false, false]);
+        assert_eq!(receipt(&[7, 8], 2).is_new(), [true, true]);
+        assert!(receipt(&[], 0).is_new().is_empty());
+    }
 }

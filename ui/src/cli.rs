@@ -176,6 +176,11 @@ pub(crate) enum Command {
     Incident(cmd::incident::Command),
     /// Answer what an investigator asks about an action, each from the events that say it
     Explain(cmd::explain::Args),
+    /// One entry: what it says, where it came from, its original bytes
+    #[command(subcommand)]
+    Event(cmd::event::Command),
+    /// Read raw bodies again with the mappers of this version
+    Remap(cmd::remap::Args),
     /// Find entries by agent, tool, effect, rule, user, words, time
     Find(Box<cmd::find::Args>),
     /// Count what is in the ledger

@@ -243,13 +243,14 @@ impl Draft {
             }
             all.push(entry);
         }
+        facts::mark(&mut all, &material.quarantined);
         let controls = compliance::rows(&all, redactions.len() as u64);
         let name = bundle_name(material, checkpoint);
         Ok(Self { name, facts: all, disclosed, redactions, controls })
     }
 
     fn decisions(&self) -> u64 {
-        self.facts.iter().filter(|entry| entry.effect().is_some()).count() as u64
+        self.facts.iter().filter(|entry| !entry.held && entry.effect().is_some()).count() as u64
     }
 
     fn period(&self) -> (&str, &str) {
@@ -294,6 +295,7 @@ impl Draft {
                 },
                 Selection::Trace(trace) => SelectionRef::Trace { trace_id: trace.to_string() },
             },
+            quarantined: material.quarantined.iter().map(ToString::to_string).collect(),
             counts: facts::count(&self.facts, disclosures, self.redactions.len() as u64),
             policies,
             deflated: BTreeMap::new(),

@@ -42,10 +42,12 @@ impl Query {
     }
 
     fn count(self, facts: &[Facts], redactions: u64) -> u64 {
+        // What is in quarantine supports nothing.
+        let counted = || facts.iter().filter(|entry| !entry.held);
         let count =
-            |matches: &dyn Fn(&Facts) -> bool| facts.iter().filter(|entry| matches(entry)).count() as u64;
+            |matches: &dyn Fn(&Facts) -> bool| counted().filter(|entry| matches(entry)).count() as u64;
         match self {
-            Self::All => facts.len() as u64,
+            Self::All => counted().count() as u64,
             Self::Types(types) => count(&|entry| types.contains(&entry.kind.as_str())),
             Self::Has(member) => {
                 let pointer = format!("/{}", member.replace('.', "/"));

@@ -159,8 +159,31 @@ impl Content<'_> {
             all.push(entry);
         }
         self.matches_selection(&all)?;
-        let detail = format!("{} entries, in order, of one log", all.len());
+        let held = self.quarantined(&all)?;
+        facts::mark(&mut all, &held);
+        let mut detail = format!("{} entries, in order, of one log", all.len());
+        if !held.is_empty() {
+            detail.push_str(&format!(", {} of them in quarantine", held.len()));
+        }
         Ok((all, detail))
+    }
+
+    /// Reads which of the entries the statement says are in quarantine.
+    fn quarantined(&self, facts: &[Facts]) -> Result<BTreeSet<u64>, Fault> {
+        let here: BTreeSet<u64> = facts.iter().map(|entry| entry.seq).collect();
+        let mut held = BTreeSet::new();
+        for text in &self.predicate.quarantined {
+            let seq = text.parse().ok().filter(|seq| here.contains(seq) && held.last() < Some(seq));
+            let Some(seq) = seq else {
+                let detail = format!(
+                    "`{}` is said to be in quarantine and is no entry of this bundle, or out of order",
+                    text.escape_default()
+                );
+                return Err(Fault::failed("signature.dsse.json", detail));
+            };
+            held.insert(seq);
+        }
+        Ok(held)
     }
 
     fn matches_selection(&self, facts: &[Facts]) -> Result<(), Fault> {

@@ -1,6 +1,6 @@
 //! What can be read off an entry without its disclosures: the rows of the index, and everything that is counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use verdict_ledger::entry::EntryView;
@@ -18,6 +18,8 @@ pub(crate) struct Facts {
     pub(crate) origin: String,
     pub(crate) leaf: Hash,
     pub(crate) body: Value,
+    /// True when it is in quarantine: it is here, and counts for nothing.
+    pub(crate) held: bool,
 }
 
 impl Facts {
@@ -34,6 +36,7 @@ impl Facts {
             origin: view.origin.into_owned(),
             leaf: leaf_hash(entry),
             body,
+            held: false,
         })
     }
 
@@ -68,10 +71,21 @@ impl Facts {
     }
 }
 
-/// Counts what a verifier can count again.
+/// Marks what the statement says is in quarantine.
+pub(crate) fn mark(facts: &mut [Facts], held: &BTreeSet<u64>) {
+    for entry in facts {
+        entry.held = held.contains(&entry.seq);
+    }
+}
+
+/// Counts what a verifier can count again. What is in quarantine is among the entries, and counted nowhere else.
 pub(crate) fn count(facts: &[Facts], disclosures: u64, redactions: u64) -> Counts {
     let mut counts = Counts { entries: facts.len() as u64, disclosures, redactions, ..Counts::default() };
     for entry in facts {
+        if entry.held {
+            counts.quarantined += 1;
+            continue;
+        }
         *counts.by_type.entry(entry.kind.clone()).or_default() += 1;
         if let Some(effect) = entry.effect() {
             *counts.by_effect.entry(effect.to_owned()).or_default() += 1;
@@ -83,7 +97,7 @@ pub(crate) fn count(facts: &[Facts], disclosures: u64, redactions: u64) -> Count
 /// Counts recorded decisions by the policy digest that they name.
 pub(crate) fn decisions_by_policy(facts: &[Facts]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
-    for policy in facts.iter().filter_map(Facts::policy) {
+    for policy in facts.iter().filter(|entry| !entry.held).filter_map(Facts::policy) {
         *counts.entry(policy.to_owned()).or_default() += 1;
     }
     counts
@@ -106,9 +120,17 @@ const COLUMNS: [&str; 13] = [
     "leaf_sha256",
 ];
 
-/// Writes `data/index.csv`: what the entries say in the clear, for spreadsheets.
+/// Writes `data/index.csv`: what the entries say in the clear, for spreadsheets. Where something is in quarantine one more
+/// column says what.
 pub(crate) fn index_csv(facts: &[Facts]) -> String {
-    let mut out = COLUMNS.join(",");
+    let any_held = facts.iter().any(|entry| entry.held);
+    let [columns @ .., last] = &COLUMNS;
+    let mut columns: Vec<&str> = columns.to_vec();
+    if any_held {
+        columns.push("quarantined");
+    }
+    columns.push(last);
+    let mut out = columns.join(",");
     out.push('\n');
     for entry in facts {
         let rules = entry.body.pointer("/decision/policy/rules").and_then(Value::as_array);
@@ -116,7 +138,7 @@ pub(crate) fn index_csv(facts: &[Facts]) -> String {
         let seq = entry.seq.to_string();
         let leaf = entry.leaf.to_string();
         let rules = rules.join(" ");
-        let row: [&str; 13] = [
+        let mut row: Vec<&str> = vec![
             &seq,
             &entry.ts,
             &entry.kind,
@@ -129,8 +151,11 @@ pub(crate) fn index_csv(facts: &[Facts]) -> String {
             &rules,
             entry.text("/outcome/status").unwrap_or_default(),
             entry.policy().unwrap_or_default(),
-            &leaf,
         ];
+        if any_held {
+            row.push(if entry.held { "yes" } else { "" });
+        }
+        row.push(&leaf);
         csv_row(&mut out, &row);
     }
     out

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use verdict_ledger::contract::Quarantine;
 use verdict_ledger::id::{Digest, TraceId};
 use verdict_ledger::merkle::Hash;
 use verdict_ledger::note::{Checkpoint, NoteError, SignedNote};
@@ -112,6 +113,8 @@ pub struct Material {
     pub log_key: String,
     /// Exact bytes of the entries, by position.
     pub entries: BTreeMap<u64, Vec<u8>>,
+    /// Positions among them that are in quarantine at the checkpoint.
+    pub quarantined: BTreeSet<u64>,
     /// Inclusion proofs: of every entry of a trace, of the first and last of a range.
     pub proofs: BTreeMap<u64, Vec<Hash>>,
     /// Disclosures that the ledger still holds, by position.
@@ -157,13 +160,18 @@ impl Material {
                 disclosures.insert(*seq, given);
             }
         }
-        let facts: Vec<Facts> = facts.into_values().collect();
+        let quarantine = Quarantine::read(ledger, checkpoint.size)?;
+        let quarantined: BTreeSet<u64> =
+            entries.keys().copied().filter(|seq| quarantine.holds_event(*seq)).collect();
+        let mut facts: Vec<Facts> = facts.into_values().collect();
+        facts::mark(&mut facts, &quarantined);
         let reevaluations = reevaluate(ledger, selection, &checkpoint, &policies, &facts);
         Ok(Self {
             selection: selection.clone(),
             checkpoint: note,
             log_key: ledger.authority().log_key_at(checkpoint.size).to_string(),
             entries,
+            quarantined,
             proofs,
             disclosures,
             policies,

@@ -57,6 +57,7 @@ struct Row<'a> {
     seq: u64,
     ts: &'a str,
     kind: &'a str,
+    held: bool,
     agent: &'a str,
     what: String,
     effect: &'a str,
@@ -70,7 +71,8 @@ struct Row<'a> {
 /// Renders the page.
 pub(crate) fn render(input: &Input<'_>) -> Result<String, String> {
     let facts = input.facts;
-    let agents: BTreeSet<&str> = facts.iter().filter_map(Facts::agent).collect();
+    let counted = || facts.iter().filter(|entry| !entry.held);
+    let agents: BTreeSet<&str> = counted().filter_map(Facts::agent).collect();
     let erased = input.redactions.iter().filter(|redaction| redaction.reason == Reason::Erased).count();
     let mut missing: BTreeMap<u64, Vec<(&str, &'static str)>> = BTreeMap::new();
     for redaction in input.redactions {
@@ -108,7 +110,8 @@ fn selection(selection: &SelectionRef) -> String {
 
 /// What an attentive reader of the table would ask about.
 fn gaps(facts: &[Facts]) -> Vec<String> {
-    let count = |matches: &dyn Fn(&Facts) -> bool| facts.iter().filter(|entry| matches(entry)).count();
+    let counted = || facts.iter().filter(|entry| !entry.held);
+    let count = |matches: &dyn Fn(&Facts) -> bool| counted().filter(|entry| matches(entry)).count();
     let mut gaps = Vec::new();
     let mut note = |n: usize, text: &str| {
         if n > 0 {
@@ -131,6 +134,10 @@ fn gaps(facts: &[Facts]) -> Vec<String> {
         "recorded decisions that were not enforced",
     );
     note(count(&|entry| entry.is_event() && entry.agent().is_none()), "events that name no agent");
+    note(
+        facts.len() - counted().count(),
+        "entries that a strict trace contract held in quarantine, marked below and counted nowhere else",
+    );
     gaps
 }
 
@@ -157,6 +164,7 @@ fn row<'a>(
         seq: entry.seq,
         ts: &entry.ts,
         kind: &entry.kind,
+        held: entry.held,
         agent: entry.agent().unwrap_or_default(),
         what,
         effect: entry.effect().unwrap_or_default(),

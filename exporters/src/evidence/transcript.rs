@@ -92,7 +92,9 @@ fn lines(run: &Run, again: &Reevaluation, material: &Material) -> Vec<Line> {
     let mut lines = Vec::new();
     for replayed in &run.points {
         let Some(recorded) = &replayed.point.recorded else { continue };
-        if recorded.bundle != Some(again.digest) || !material.entries.contains_key(&recorded.seq) {
+        let counts =
+            material.entries.contains_key(&recorded.seq) && !material.quarantined.contains(&recorded.seq);
+        if recorded.bundle != Some(again.digest) || !counts {
             continue;
         }
         let (effect, rules) = match &replayed.answer {

@@ -27,6 +27,8 @@ pub(crate) struct Log {
     disclosures: BTreeMap<u64, Vec<String>>,
     pub(crate) policy: Bundle,
     log_key: SigningKey,
+    /// Entries in quarantine.
+    pub(crate) held: Vec<u64>,
     pub(crate) bundle_key: SigningKey,
 }
 
@@ -58,6 +60,7 @@ impl Log {
             disclosures: BTreeMap::new(),
             policy,
             log_key: SigningKey::generate(&SteppingEntropy::starting_at(2)).unwrap(),
+            held: Vec::new(),
             bundle_key: SigningKey::generate(&SteppingEntropy::starting_at(3)).unwrap(),
         };
         for seq in 0..size {
@@ -143,6 +146,7 @@ impl Log {
             selection,
             checkpoint: checkpoint.sign(&self.log_key).unwrap(),
             log_key: VerifierKey::new(ORIGIN, self.log_key.public()).unwrap().to_string(),
+            quarantined: self.held.iter().copied().filter(keep).collect(),
             entries: seqs
                 .iter()
                 .map(|seq| (*seq, self.entries[usize::try_from(*seq).unwrap()].clone()))

@@ -193,3 +193,50 @@ fn an_export_is_an_event_of_its_own() {
     assert_eq!(built.predicate.origin, ORIGIN);
     assert!(event.id().is_some());
 }
+
+#[test]
+fn what_is_in_quarantine_is_there_and_counts_nowhere() {
+    let mut log = Log::new(40);
+    let free = log.build(Selection::Range(0..40), Withhold::Nothing);
+    log.held = vec![4, 9];
+    for selection in [Selection::Range(0..40), trace()] {
+        let in_trace = selection == trace();
+        let built = log.build(selection, Withhold::Nothing);
+        let report = check(&built.bytes, &log.keys());
+        assert!(report.checks.iter().all(|check| check.status == Status::Ok), "{:?}", report.checks);
+        let predicate = &built.predicate;
+        let held = if in_trace { vec!["4"] } else { vec!["4", "9"] };
+        assert_eq!(predicate.quarantined, held);
+        assert_eq!(predicate.counts.quarantined, held.len() as u64);
+        let counted: u64 = predicate.counts.by_type.values().sum();
+        assert_eq!(counted + predicate.counts.quarantined, predicate.counts.entries);
+        assert_eq!(predicate.counts.by_effect.get("block"), None, "the only block is held back");
+        assert_eq!(predicate.policies[0].decisions, 1);
+        let files = unzip(&built.bytes);
+        let text = |name: &str| String::from_utf8(files[name].clone()).unwrap();
+        assert!(text("data/events.jsonl").contains("refund over the limit"), "it is part of the log");
+        let index = text("data/index.csv");
+        assert!(index.lines().next().unwrap().ends_with("policy_digest,quarantined,leaf_sha256"), "{index}");
+        assert_eq!(index.lines().filter(|line| line.contains(",yes,")).count(), held.len());
+        let controls = text("data/compliance/controls.csv");
+        let stopped = controls.lines().find(|line| line.contains("CC7.2")).unwrap();
+        assert!(stopped.contains(",0,"), "{stopped}");
+        let transcript: serde_json::Value =
+            serde_json::from_slice(&files["data/replay/transcript.json"]).unwrap();
+        assert_eq!(transcript["reevaluated"], 1, "{transcript}");
+        let html = text("data/report.html");
+        assert!(html.contains(">quarantined</span>") && html.contains("in quarantine"));
+    }
+    assert!(free.predicate.quarantined.is_empty());
+    let statement = unzip(&free.bytes)["signature.dsse.json"].clone();
+    assert!(!String::from_utf8(statement).unwrap().contains("quarantined"));
+}
+
+#[test]
+fn a_statement_that_holds_back_what_is_not_there_is_not_signed() {
+    let log = Log::new(40);
+    let mut material = log.material(Selection::Range(3..9));
+    material.quarantined.insert(20);
+    let error = build(&material, &log.options(Withhold::Nothing)).unwrap_err().to_string();
+    assert!(error.contains("in quarantine"), "{error}");
+}

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{Coverage, FieldCoverage, Judgement, Standing, judge};
 pub use ingest::{AtIngest, Lacking, LineError};
 pub use quarantine::{
-    Held, QUARANTINED, Quarantine, RELEASED, Release, ReleaseError, Selected, Stage, release,
+    Held, QUARANTINED, Quarantine, RELEASED, Release, ReleaseError, Releaser, Selected, Stage, release,
 };
 pub use run::{Outcome, Past, RunError, VERDICT, Verdict, Verdicts, plan, run};
 pub use safety::{SAFETY, Safety};

@@ -53,6 +53,8 @@ pub struct Held {
     pub contract: String,
     /// Action, of a settled one.
     pub action: Option<u64>,
+    /// Id of the event, of one that was held back when it arrived.
+    pub id: Option<String>,
     /// Entries that are held back.
     pub events: Vec<u64>,
     /// What is missing.
@@ -82,7 +84,7 @@ impl Quarantine {
         };
         for record in facts(QUARANTINED)? {
             let mut held = held(&record);
-            if let Some(id) = record.body.get("event").and_then(Value::as_str) {
+            if let Some(id) = &held.id {
                 held.events = ledger.find_id(id)?.into_iter().filter(|seq| *seq < below).collect();
             }
             quarantine.holds.push(held);
@@ -140,6 +142,7 @@ fn held(record: &Record) -> Held {
         stage: serde_json::from_value(member("stage")).unwrap_or(Stage::Ingest),
         contract: text("contract").unwrap_or_default().to_owned(),
         action: text("action").and_then(|key| key.parse().ok()),
+        id: text("event").map(str::to_owned),
         events: positions(record.body.get("events")),
         missing: serde_json::from_value(member("missing")).unwrap_or_default(),
         released: None,
@@ -178,17 +181,37 @@ pub enum ReleaseError {
     /// A decision without somebody who answers for it.
     #[error("a release must say who decided it and why")]
     Unattributed,
+    /// A name or a reason that is a document.
+    #[error("who decided a release, and why, must be at most {TEXT_BYTES_MAX} bytes each")]
+    TooLong,
 }
+
+/// Who decides on a release, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Releaser<'a> {
+    /// Who, as stated.
+    pub by: &'a str,
+    /// Why.
+    pub reason: &'a str,
+    /// Who was authenticated, where somebody was: what `by` says is a claim of theirs.
+    pub peer: Option<&'a str>,
+}
+
+/// Longest name and longest reason of a release, in bytes: they stand in an entry.
+const TEXT_BYTES_MAX: usize = 2_000;
 
 /// Releases what is selected and held back, as one decision of somebody. Returns the facts that it ends.
 pub fn release(
     ledger: &Ledger,
     selected: &Selected,
-    by: &str,
-    reason: &str,
+    attribution: &Releaser<'_>,
 ) -> Result<(Vec<Held>, Receipt), ReleaseError> {
+    let Releaser { by, reason, .. } = attribution;
     if by.trim().is_empty() || reason.trim().is_empty() {
         return Err(ReleaseError::Unattributed);
+    }
+    if by.len().max(reason.len()) > TEXT_BYTES_MAX {
+        return Err(ReleaseError::TooLong);
     }
     let wanted: BTreeSet<u64> = match selected {
         Selected::Action(_) => BTreeSet::new(),
@@ -205,24 +228,27 @@ pub fn release(
     if open.is_empty() {
         return Err(ReleaseError::Nothing);
     }
-    let records = release_records(&open, by, reason);
+    let records = release_records(&open, attribution);
     let receipt = ledger.append(Batch { records, blobs: Vec::new() })?;
     Ok((open, receipt))
 }
 
 /// Writes the facts that end others.
-pub(super) fn release_records(open: &[Held], by: &str, reason: &str) -> Vec<NewRecord> {
+pub(super) fn release_records(open: &[Held], attribution: &Releaser<'_>) -> Vec<NewRecord> {
     open.chunks(RELEASES_MAX)
         .map(|open| {
             let holds: Vec<String> = open.iter().map(|held| held.seq.to_string()).collect();
             // A fact is ended once, so that its first and the number of them name the release.
             let first = holds.first().cloned().unwrap_or_default();
-            let body = object(json!({
+            let mut body = object(json!({
                 "id": format!("{RELEASED}:{first}:{}", holds.len()),
                 "holds": holds,
-                "by": by,
-                "reason": reason,
+                "by": attribution.by,
+                "reason": attribution.reason,
             }));
+            if let Some(peer) = attribution.peer {
+                body.insert("peer".to_owned(), Value::from(peer));
+            }
             NewRecord::system(RELEASED, body)
         })
         .collect()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::quarantine::{QUARANTINED, Quarantine, Stage, release_records};
+use super::quarantine::{QUARANTINED, Quarantine, Releaser, Stage, release_records};
 use super::{Contract, Field, Mode};
 use crate::activation::{ActivationError, object};
 use crate::pricing;
@@ -193,8 +193,11 @@ pub fn plan(view: &View, verdicts: &Verdicts) -> (Outcome, Vec<NewRecord>) {
                     outcome.released += 1;
                     records.extend(release_records(
                         &open,
-                        "contract",
-                        "late data: the action meets the contract",
+                        &Releaser {
+                            by: "contract",
+                            reason: "late data: the action meets the contract",
+                            peer: None,
+                        },
                     ));
                 }
             }

@@ -16,6 +16,10 @@ fn ledger() -> (tempfile::TempDir, Ledger) {
     (dir, ledger)
 }
 
+fn by<'a>(by: &'a str, reason: &'a str) -> Releaser<'a> {
+    Releaser { by, reason, peer: None }
+}
+
 fn call(id: u64, parent: Option<u64>) -> Event {
     let mut event = Event::new(format!("e{id}"), Asked::new(ActionKind::Model, "gpt-4o-mini"));
     event.trace_id = Some(TraceId([7; 16]));
@@ -167,12 +171,15 @@ fn strict_holds_back_until_somebody_decides() {
     let held = view(&ledger);
     assert_eq!((held.actions.len(), held.governed().count()), (1, 0));
     let key = held.actions[0].key;
-    assert!(matches!(release(&ledger, &Selected::Action(key), "ada", " "), Err(ReleaseError::Unattributed)));
     assert!(matches!(
-        release(&ledger, &Selected::Event("other".into()), "ada", "why"),
+        release(&ledger, &Selected::Action(key), &by("ada", " ")),
+        Err(ReleaseError::Unattributed)
+    ));
+    assert!(matches!(
+        release(&ledger, &Selected::Event("other".into()), &by("ada", "why")),
         Err(ReleaseError::Nothing)
     ));
-    let (ended, _) = release(&ledger, &Selected::Action(key), "ada", "known batch job").unwrap();
+    let (ended, _) = release(&ledger, &Selected::Action(key), &by("ada", "known batch job")).unwrap();
     assert_eq!((ended.len(), ended[0].missing.as_slice()), (1, &[Field::User][..]));
     let released = view(&ledger);
     assert_eq!(released.governed().count(), 1);
@@ -243,7 +250,7 @@ fn quarantine_at_ingest_comes_with_the_events_and_only_once() {
     };
     assert_eq!(send().appended, 2);
     assert_eq!((send().appended, view(&ledger).governed().count()), (0, 0), "a second delivery adds nothing");
-    release(&ledger, &Selected::Event("e1".into()), "ada", "checked").unwrap();
+    release(&ledger, &Selected::Event("e1".into()), &by("ada", "checked")).unwrap();
     assert_eq!((send().appended, view(&ledger).governed().count()), (0, 1), "and does not undo a release");
 }
 

@@ -7,6 +7,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::body;
 use super::otlp::guess_signal;
+use crate::event::Source;
 
 /// An OTLP signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,6 +93,29 @@ impl Format {
         Self::Mcp,
         Self::LangChain,
     ];
+
+    /// Tells the format of a body whose events were taken before, from what one of them says of where it came from.
+    pub fn of_source(source: &Source, body: &[u8]) -> Option<Self> {
+        Some(match source.format.as_str() {
+            "native" => Self::Native,
+            "aisecops" => Self::AiSecOps,
+            "cloudevents" => Self::CloudEvents,
+            "opa" => Self::OpaDecisions,
+            "mcp" => Self::Mcp,
+            "langchain" => Self::LangChain,
+            "otlp" => {
+                let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+                let path = source.path.as_deref().unwrap_or_default();
+                // A protobuf request starts with its first field, a JSON one with a brace.
+                match text.trim_ascii_start().first() {
+                    Some(b'{') if text.first() != Some(&0x0a) || path.starts_with("line/") => Self::OtlpJson,
+                    _ if path.starts_with("resourceLogs") => Self::OtlpProtobuf(Signal::Logs),
+                    _ => Self::OtlpProtobuf(Signal::Traces),
+                }
+            }
+            _ => return None,
+        })
+    }
 
     /// Tells the format from the bytes, helped by a file name or a media type where the bytes leave it open.
     ///

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::format::{Format, Signal};
 use super::{Limits, body, fields, json, otlp, records, time};
@@ -71,23 +71,41 @@ pub fn locate(event: &Event, raw: &[u8], limits: &Limits) -> Result<Located, Loc
     let path = event.source.path.clone().ok_or(LocateError::NoPath)?;
     let no_record = || LocateError::NoRecord { path: path.clone() };
     let raw = body::decompress(raw.to_vec(), limits).map_err(|_| no_record())?;
-    let leaves = leaves(&raw, &path, limits).ok_or_else(no_record)?;
-    if leaves.is_empty() {
+    let found = leaves(&raw, &path, limits).ok_or_else(no_record)?;
+    if found.record.is_none() {
         return Err(no_record());
     }
-    Ok(meet(event, leaves))
+    Ok(meet(event, found.leaves))
+}
+
+/// Returns where in the body, after decompression, the record of an event stands.
+pub fn record(event: &Event, body: &[u8], limits: &Limits) -> Result<std::ops::Range<usize>, LocateError> {
+    let path = event.source.path.as_deref().ok_or(LocateError::NoPath)?;
+    leaves(body, path, limits)
+        .and_then(|found| found.record)
+        .ok_or_else(|| LocateError::NoRecord { path: path.to_owned() })
+}
+
+/// What stands at a place.
+pub(super) struct AtPlace {
+    pub(super) leaves: Vec<Leaf>,
+    /// The whole record.
+    pub(super) record: Option<std::ops::Range<usize>>,
 }
 
 /// Lists the values of the record at a place.
-fn leaves(raw: &[u8], path: &str, limits: &Limits) -> Option<Vec<Leaf>> {
+fn leaves(raw: &[u8], path: &str, limits: &Limits) -> Option<AtPlace> {
     let parts: Vec<&str> = path.split('/').collect();
     let otlp = parts.iter().position(|part| matches!(*part, "resourceSpans" | "resourceLogs"));
     let Some(otlp) = otlp else {
         let piece = records::pieces(raw).into_iter().find(|piece| piece.path == path)?;
         let mut found = Vec::new();
-        Scan { text: piece.bytes, base: piece.offset, keep: |_: &str| true, found: &mut found }
-            .document(limits)?;
-        return Some(found);
+        let (keep, record) = (|_: &str| true, "");
+        let mut scan =
+            Scan { text: piece.bytes, base: piece.offset, keep, record, range: None, found: &mut found };
+        scan.document(limits)?;
+        let record = scan.range;
+        return Some(AtPlace { leaves: found, record });
     };
     let record = parts.get(otlp..)?.join("/");
     let signal = if record.starts_with("resourceSpans") { Signal::Traces } else { Signal::Logs };
@@ -104,11 +122,14 @@ fn leaves(raw: &[u8], path: &str, limits: &Limits) -> Option<Vec<Leaf>> {
     };
     let mut found = Vec::new();
     let keep = |pointer: &str| shared_by(pointer.trim_start_matches('/'), &record);
-    Scan { text: bytes, base, keep, found: &mut found }.document(limits)?;
+    let pointer = format!("/{record}");
+    let mut scan = Scan { text: bytes, base, keep, record: &pointer, range: None, found: &mut found };
+    scan.document(limits)?;
+    let range = scan.range;
     for leaf in &mut found {
         leaf.pointer = leaf.pointer.trim_start_matches('/').to_owned();
     }
-    Some(found)
+    Some(AtPlace { leaves: found, record: range })
 }
 
 /// Tells whether a place is the record, in it, above it, or the resource or scope that the record shares.
@@ -133,6 +154,9 @@ struct Scan<'t, 'f, K> {
     text: &'t [u8],
     base: usize,
     keep: K,
+    /// Pointer of the record, and where it was found.
+    record: &'f str,
+    range: Option<std::ops::Range<usize>>,
     found: &'f mut Vec<Leaf>,
 }
 
@@ -156,7 +180,12 @@ impl<K: Fn(&str) -> bool> Scan<'_, '_, K> {
         let at = self.blank(at);
         let depth = depth.checked_sub(1)?;
         if let open @ (b'{' | b'[') = self.text.get(at)? {
-            return self.members(*open == b'{', at, pointer, depth);
+            let is_record = pointer == self.record;
+            let end = self.members(*open == b'{', at, pointer, depth)?;
+            if is_record {
+                self.range = Some(self.base.saturating_add(at)..self.base.saturating_add(end));
+            }
+            return Some(end);
         }
         let rest = self.text.get(at..)?;
         let stop = |byte: &u8| matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace();
@@ -182,8 +211,16 @@ impl<K: Fn(&str) -> bool> Scan<'_, '_, K> {
     /// Walks an object or an array from its bracket.
     fn members(&mut self, is_object: bool, at: usize, pointer: &mut String, depth: usize) -> Option<usize> {
         let len = pointer.len();
+        let start = at;
         let mut at = self.blank(at.checked_add(1)?);
         let mut index = 0_usize;
+        if matches!(self.text.get(at)?, b'}' | b']') && (self.keep)(pointer) {
+            // Holds nothing, and is carried as that.
+            let value = if is_object { Value::Object(Map::new()) } else { Value::Array(Vec::new()) };
+            let (start, end) =
+                (self.base.saturating_add(start), self.base.saturating_add(at.checked_add(1)?));
+            self.found.push(Leaf { pointer: pointer.clone(), start, end, value });
+        }
         while !matches!(self.text.get(at)?, b'}' | b']') {
             pointer.push('/');
             if is_object {
@@ -277,7 +314,14 @@ fn not_carried(leaves: &[Leaf], carried: &[bool]) -> Vec<Leaf> {
         None => inside.get(leaf.pointer.as_str()) == Some(&true),
         Some((outer, _)) => whole.get(outer) == Some(&true),
     };
-    let is_name = |leaf: &Leaf| leaf.pointer.ends_with("/key") || leaf.value.is_null();
+    // Nothing says nothing, whether or not a field says so too.
+    let is_nothing = |value: &Value| match value {
+        Value::Null => true,
+        Value::Object(members) => members.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    let is_name = |leaf: &Leaf| leaf.pointer.ends_with("/key") || is_nothing(&leaf.value);
     let left = leaves.iter().zip(carried).filter(|(leaf, carried)| {
         let known = **carried || is_name(leaf) || is_carried(leaf);
         !known

@@ -40,7 +40,7 @@ pub use check::Reason;
 pub use cloudevents::structured as structured_cloudevent;
 pub use format::{Format, Signal};
 pub use json::JsonError;
-pub use locate::{Leaf, LocateError, Located, Origin, locate};
+pub use locate::{Leaf, LocateError, Located, Origin, locate, record as locate_record};
 
 use crate::event::Event;
 use crate::id::Digest;
@@ -98,6 +98,8 @@ pub struct Mapped {
     pub warnings: Vec<Warning>,
     /// What could not be taken.
     pub rejected: Vec<Rejected>,
+    /// Data points of metrics, which are no events and are not kept.
+    pub metric_points: u64,
     /// The producer's own counters, by the position of the event; few formats have any.
     pub streams: BTreeMap<usize, Stream>,
 }
@@ -261,8 +263,8 @@ pub fn map(format: Format, bytes: &[u8], limits: &Limits) -> Result<Mapped, Inge
         Format::OtlpJson => otlp::map_json(&body, &mut sink)?,
         Format::OtlpProtobuf(signal) => otlp::map_protobuf(signal, &body, &mut sink)?,
     }
-    let Sink { events, warnings, rejected, streams, .. } = sink;
-    Ok(Mapped { format, events, body, warnings, rejected, streams })
+    let Sink { events, warnings, rejected, streams, metric_points, .. } = sink;
+    Ok(Mapped { format, events, body, warnings, rejected, metric_points, streams })
 }
 
 /// Collects what a mapper finds and holds it to the limits.
@@ -272,6 +274,7 @@ struct Sink<'l> {
     warnings: Vec<Warning>,
     rejected: Vec<Rejected>,
     ids: check::Ordinals,
+    metric_points: u64,
     streams: BTreeMap<usize, Stream>,
 }
 
@@ -283,6 +286,7 @@ impl<'l> Sink<'l> {
             warnings: Vec::new(),
             rejected: Vec::new(),
             ids: check::Ordinals::default(),
+            metric_points: 0,
             streams: BTreeMap::new(),
         }
     }

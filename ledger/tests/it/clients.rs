@@ -13,7 +13,7 @@ use verdict_ledger::event::{ActionKind, Event, Source};
 use verdict_ledger::id::Digest;
 use verdict_ledger::ingest::{self, Format, Limits, Mapped};
 
-fn clients() -> Vec<PathBuf> {
+pub(crate) fn clients() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/clients");
     let mut folders: Vec<PathBuf> = std::fs::read_dir(root)
         .unwrap()

@@ -86,6 +86,8 @@ impl Permission {
     pub const INGEST: Self = Self::Scope(Scope::Ingest);
     /// Reading.
     pub const READ: Self = Self::Scope(Scope::Read);
+    /// Deciding what others left open.
+    pub const ADMIN: Self = Self::Scope(Scope::Admin);
     /// Numbers about the server.
     pub const METRICS: Self = Self::Scope(Scope::Metrics);
 
@@ -118,8 +120,9 @@ mod tests {
         assert_eq!(Permission::INGEST.check(&[Scope::Read, Scope::Metrics]), Err(Scope::Ingest));
         assert_eq!(Permission::METRICS.check(&[Scope::Read]), Ok(()));
         assert_eq!(Permission::READ.check(&[Scope::Metrics]), Err(Scope::Read));
+        assert_eq!(Permission::ADMIN.check(&[Scope::Read, Scope::Ingest, Scope::Metrics]), Err(Scope::Admin));
         assert_eq!(Permission::Public.check(&[]), Ok(()));
-        for permission in [Permission::READ, Permission::INGEST, Permission::METRICS] {
+        for permission in [Permission::READ, Permission::INGEST, Permission::METRICS, Permission::ADMIN] {
             assert_eq!(permission.check(&[Scope::Admin]), Ok(()));
             assert!(permission.check(&[]).is_err());
         }

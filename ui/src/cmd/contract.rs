@@ -7,7 +7,8 @@ use verdict_diff::render::table::{Align, Table as Lines};
 use verdict_diff::render::text::{counted, visible};
 use verdict_ledger::action::labels::LabelSource;
 use verdict_ledger::contract::{
-    self, Contract, ContractError, Coverage, Field, Held, ReleaseError, RunError, Selected, Verdicts,
+    self, Contract, ContractError, Coverage, Field, Held, ReleaseError, Releaser, RunError, Selected,
+    Verdicts,
 };
 use verdict_ledger::id::TraceId;
 use verdict_ledger::view::View;
@@ -385,7 +386,7 @@ fn share(part: u64, all: u64) -> String {
 fn release(selected: &Selected, by: &str, reason: &str, context: &Context) -> Result<Exit, CliError> {
     let json = context.output.is_json()?;
     let ledger = context.writer(WHILE_SERVED)?;
-    let (ended, receipt) = contract::release(&ledger, selected, by, reason)?;
+    let (ended, receipt) = contract::release(&ledger, selected, &Releaser { by, reason, peer: None })?;
     ledger.settle()?;
     if json {
         let holds: Vec<String> = ended.iter().map(|held| held.seq.to_string()).collect();

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod contract;
 pub(crate) mod cost;
+pub(crate) mod event;
 pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod files;
@@ -21,6 +22,7 @@ pub(crate) mod policy;
 pub(crate) mod pricing;
 pub(crate) mod rebuild;
 pub(crate) mod redact;
+pub(crate) mod remap;
 pub(crate) mod replay;
 pub(crate) mod restore;
 pub(crate) mod retention;
@@ -62,6 +64,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, CliError>
         Command::Trace(command) => trace::run(&command, context),
         Command::Incident(command) => incident::run(&command, context),
         Command::Explain(args) => explain::run(&args, context),
+        Command::Event(command) => event::run(&command, context),
+        Command::Remap(args) => remap::run(&args, context),
         Command::Find(args) => find::run(&args, context),
         Command::Stats(args) => stats::run(&args, context),
         Command::Export(command) => export::run(command, context),

@@ -6,7 +6,7 @@
 use askama::Template;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use verdict_ledger::LedgerError;
+use verdict_ledger::{AppendError, LedgerError};
 
 use super::assets;
 
@@ -52,6 +52,9 @@ pub(crate) enum PageError {
     /// The ledger could not be read.
     #[error("the ledger could not be read")]
     Ledger(#[from] LedgerError),
+    /// A change was not made durable.
+    #[error("the ledger did not take it: nothing was changed")]
+    NotKept(#[source] AppendError),
     /// A published policy cannot be loaded or run.
     #[error("{detail}")]
     Policy {
@@ -124,6 +127,11 @@ impl PageError {
                 "The ledger could not be read",
                 "Run `verdict verify` on the ledger directory. The server's log has the details under this request id.",
             ),
+            Self::NotKept(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Not kept",
+                "See /readyz for what is wrong, and try again. The server's log has the details under this request id.",
+            ),
             Self::Policy { .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The policy cannot be run",
@@ -142,6 +150,7 @@ impl PageError {
     pub(crate) fn log(&self) {
         match self {
             Self::Ledger(source) => tracing::error!(error = %chain(source), "ledger read failed"),
+            Self::NotKept(source) => tracing::error!(error = %chain(source), "a change was not kept"),
             Self::Render(source) => tracing::error!(error = %source, "template failed"),
             Self::Panicked => tracing::error!("a worker panicked"),
             Self::Policy { detail } => tracing::warn!(detail, "policy failed"),

@@ -154,6 +154,8 @@ fn http(state: &AppState) -> Routes {
             Bounds::Work,
             page(get(pages::contract::api)),
         )
+        .page("/contract/release", Permission::ADMIN, page(post(pages::release::form)))
+        .api("/api/v1/contract/release", Permission::ADMIN, page(post(pages::release::api)))
         .add(
             "/integrity/verify",
             Permission::READ,

@@ -135,6 +135,7 @@ fn document(value: serde_json::Value, prefix: &str, sink: &mut Sink<'_>) -> Resu
 
 fn warn_metrics(points: usize, place: &str, sink: &mut Sink<'_>) {
     if points > 0 {
+        sink.metric_points = sink.metric_points.saturating_add(u64::try_from(points).unwrap_or(u64::MAX));
         sink.warn(place, format!("metrics are not events: {points} data points not stored"));
     }
 }

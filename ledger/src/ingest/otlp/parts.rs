@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::ingest::format::Signal;
-use crate::ingest::locate::{Leaf, shared_by};
+use crate::ingest::locate::{AtPlace, Leaf, shared_by};
 
 /// What a field holds.
 #[derive(Clone, Copy)]
@@ -120,21 +120,22 @@ static LOGS: [Field; 1] = [(1, "resourceLogs", Kind::Many(&RESOURCE_LOGS))];
 
 /// Lists the leaves of the record at `path` and of the resource and scope that it shares; `None` when the bytes are not
 /// the message.
-pub(crate) fn leaves(signal: Signal, body: &[u8], path: &str) -> Option<Vec<Leaf>> {
+pub(crate) fn leaves(signal: Signal, body: &[u8], path: &str) -> Option<AtPlace> {
     let request: &[Field] = match signal {
         Signal::Traces => &TRACES,
         Signal::Logs => &LOGS,
         Signal::Metrics => return None,
     };
-    let mut walk = Walk { record: path, pointer: String::new(), leaves: Vec::new() };
+    let mut walk = Walk { record: path, pointer: String::new(), leaves: Vec::new(), range: None };
     walk.message(request, body, 0, 0)?;
-    Some(walk.leaves)
+    Some(AtPlace { leaves: walk.leaves, record: walk.range })
 }
 
 struct Walk<'p> {
     record: &'p str,
     pointer: String,
     leaves: Vec<Leaf>,
+    range: Option<std::ops::Range<usize>>,
 }
 
 impl Walk<'_> {
@@ -188,6 +189,19 @@ impl Walk<'_> {
             let from = base.saturating_add(content.start);
             match kind {
                 Kind::One(inner) | Kind::Many(inner) => {
+                    if self.pointer == self.record {
+                        self.range = Some(from..base.saturating_add(content.end));
+                    }
+                    if inside.is_empty() && matches!(*name, "arrayValue" | "kvlistValue") {
+                        let list = *name == "arrayValue";
+                        let value = if list { Value::Array(Vec::new()) } else { Value::Object(Map::new()) };
+                        self.leaves.push(Leaf {
+                            pointer: self.pointer.clone(),
+                            start: from,
+                            end: from,
+                            value,
+                        });
+                    }
                     if shared_by(&self.pointer, self.record) {
                         self.message(inner, inside, from, depth.saturating_add(1))?;
                     }

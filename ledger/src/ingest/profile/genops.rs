@@ -32,6 +32,31 @@ const REQUIRED: [&str; 6] = [
     "genops.policy.result",
 ];
 
+/// What a unit that was let run has to account for.
+const ACCOUNTING: [&str; 3] =
+    ["genops.accounting.reserved", "genops.accounting.actual", "genops.accounting.unit"];
+
+/// The reason codes of the specification; others begin with `x_`.
+const REASONS: [&str; 9] = [
+    "BUDGET_EXCEEDED",
+    "BUDGET_RESERVATION_FAILED",
+    "POLICY_DENY_MODEL",
+    "POLICY_DENY_REGION",
+    "POLICY_DENY_CONTENT",
+    "RATE_LIMITED",
+    "SLA_LATENCY_VIOLATION",
+    "PROVIDER_ERROR_UPSTREAM",
+    "ACCOUNTING_INVARIANT_VIOLATION",
+];
+
+fn is_reason(code: &str) -> bool {
+    let own = |rest: &str| {
+        !rest.is_empty()
+            && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    REASONS.contains(&code) || code.strip_prefix("x_").is_some_and(own)
+}
+
 fn check(draft: &mut Draft) {
     let missing: Vec<&str> = REQUIRED.into_iter().filter(|name| draft.fields.get(name).is_none()).collect();
     if !missing.is_empty() {
@@ -43,6 +68,23 @@ fn check(draft: &mut Draft) {
     {
         let note = format!("the unit breaks GenOps 0.1: `{word}` is no result of it");
         draft.notes.push(note);
+    }
+    if let Some(code) = draft.fields.get_text("genops.policy.reason_code").filter(|code| !is_reason(code)) {
+        let note =
+            format!("the unit breaks GenOps 0.1: `{code}` is no reason code of it, nor `x_` and a name");
+        draft.notes.push(note);
+    }
+    // A unit that was stopped before anything was reserved has nothing to account for.
+    let runs = matches!(draft.fields.get_text("genops.policy.result"), Some("ALLOWED" | "WARNING"));
+    let missing: Vec<&str> = ACCOUNTING.into_iter().filter(|name| draft.fields.get(name).is_none()).collect();
+    if runs && !missing.is_empty() {
+        let note = format!("the unit breaks GenOps 0.1: it was let run and lacks {}", missing.join(", "));
+        draft.notes.push(note);
+    }
+    let evaluated =
+        draft.span().map(|span| span.points.iter().any(|point| point.name == "genops.policy.evaluated"));
+    if evaluated == Some(false) {
+        draft.notes.push("the unit breaks GenOps 0.1: it has no event `genops.policy.evaluated`".to_owned());
     }
     let allowed = draft.fields.get_text("genops.policy.result").map(|word| word == "ALLOWED");
     let has_code = draft.fields.get("genops.policy.reason_code").is_some();
@@ -99,7 +141,7 @@ fn cost(draft: &mut Draft) -> Option<crate::event::Cost> {
     let stated =
         draft.fields.get_text("genops.cost.currency").filter(|code| code.len() == 3).map(str::to_owned);
     let in_dollars = draft.cost(&["genops.cost_usd", "genops.total_cost_usd"], "USD");
-    // The specification leaves the currency out when it is US dollars; nothing else is assumed from silence.
+    // Both leave the currency out, where the SDK's own default is US dollars; nothing else is assumed from silence.
     let currency = stated.as_deref().unwrap_or("USD");
     let cost = draft.cost(
         &["genops.cost.total", "genops.cost.amount", "genops.total_cost", "genops.cost.estimated"],

@@ -105,6 +105,12 @@ impl Selection {
                 let EventRef::Id(id) = event else { continue };
                 return Err(ErasureError::NoEvent { event: id.clone() });
             }
+            for seq in &found {
+                // A second reading of the same bytes holds the same values.
+                if let Some(event) = ledger.record(*seq)?.and_then(|record| record.event) {
+                    events.extend(ledger.readings_of(&event)?);
+                }
+            }
             events.extend(found);
         }
         events.sort_unstable();

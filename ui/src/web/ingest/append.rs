@@ -1,11 +1,13 @@
 //! Appending a batch and leaving out only the records that the ledger cannot hold.
 
-use verdict_ledger::{AppendError, Batch, Ledger, NewRecord};
+use verdict_ledger::event::ACTION_REPORTED;
+use verdict_ledger::{AppendError, Batch, Ledger, NewRecord, Receipt};
 
 /// Smallest batch that is still split when it is too large.
 const SPLIT_MIN: usize = 2;
 
-/// What became of a batch.
+/// What became of a batch. What stands beside the events and is no event, such as the note that one is in quarantine, is
+/// not counted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stored {
     /// Records that were added.
@@ -34,19 +36,37 @@ pub(super) fn append<E: From<AppendError>>(
         return Ok(Stored { size: ledger.head().size, ..Stored::default() });
     }
     let count = batch.records.len();
+    let events = events(&batch.records);
     match ledger.append(batch) {
-        Ok(receipt) => Ok(Stored {
-            appended: receipt.appended,
-            duplicates: receipt.duplicates,
-            conflicts: receipt.conflicts,
-            size: receipt.size,
-            refused: Vec::new(),
-        }),
+        Ok(receipt) => {
+            let mut stored = Stored::default();
+            stored.add(&events, &receipt);
+            Ok(stored)
+        }
         Err(error) => match fault(&error) {
             Fault::Record(index) if index < count => Ok(in_parts(ledger, again()?)?),
             Fault::Size if count >= SPLIT_MIN => Ok(in_parts(ledger, again()?)?),
             _ => Err(error.into()),
         },
+    }
+}
+
+/// Tells which records are events.
+fn events(records: &[NewRecord]) -> Vec<bool> {
+    records.iter().map(|record| record.kind == ACTION_REPORTED).collect()
+}
+
+impl Stored {
+    fn add(&mut self, events: &[bool], receipt: &Receipt) {
+        let is_new = receipt.is_new();
+        let count = |wanted: bool| {
+            let events = events.iter().zip(&is_new).filter(|(event, is_new)| **event && **is_new == wanted);
+            events.count() as u64
+        };
+        self.appended += count(true);
+        self.duplicates += count(false);
+        self.conflicts += receipt.conflicts;
+        self.size = receipt.size;
     }
 }
 
@@ -59,13 +79,11 @@ fn in_parts(ledger: &Ledger, batch: Batch) -> Result<Stored, AppendError> {
         if records.is_empty() {
             continue;
         }
+        let events = events(&records);
         let attempt = Batch { records: records.clone(), blobs: blobs.clone() };
         match ledger.append(attempt) {
             Ok(receipt) => {
-                stored.appended += receipt.appended;
-                stored.duplicates += receipt.duplicates;
-                stored.conflicts += receipt.conflicts;
-                stored.size = receipt.size;
+                stored.add(&events, &receipt);
                 // Of a part that added nothing the raw bodies were not kept, and what comes after it names them.
                 if receipt.appended > 0 {
                     blobs.clear();

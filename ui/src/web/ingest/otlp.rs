@@ -38,7 +38,8 @@ pub(crate) async fn otlp_logs(
     answer(&state, Signal::Logs, caller, &headers, body).await
 }
 
-/// `POST /v1/metrics`: read, so that a broken sender learns of it, and not kept.
+/// `POST /v1/metrics`: read, so that a broken sender learns of it, and declined point by point: every one counts as
+/// rejected.
 pub(crate) async fn otlp_metrics(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
@@ -97,8 +98,11 @@ async fn answer(
 /// Returns what a partial success says: how many records were rejected and why, or, with none, what was odd.
 pub(super) fn partial_success(signal: Signal, taken: &Taken) -> (u64, String) {
     if signal == Signal::Metrics {
-        let message = "metrics are not stored by this server; point the metrics exporter elsewhere";
-        return (0, message.to_owned());
+        // They sum up what spans and log records say one by one: kept beside those, everything would be there twice, and
+        // nobody could say which sum is which.
+        let message = "metrics are not stored by this server, and nothing is counted from them: it keeps the spans and log \
+                       records that they sum up; point the metrics exporter elsewhere, or set OTEL_METRICS_EXPORTER=none";
+        return (taken.metric_points, message.to_owned());
     }
     let reasons = taken.reasons();
     let count = u64::try_from(reasons.len()).unwrap_or(u64::MAX);

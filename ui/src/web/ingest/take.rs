@@ -38,6 +38,8 @@ pub(super) struct Taken {
     pub(super) rejected: Vec<Rejected>,
     /// What was odd but taken.
     pub(super) warnings: Vec<Warning>,
+    /// Data points of metrics, which are not kept.
+    pub(super) metric_points: u64,
     /// What the contract in force says of the request.
     pub(super) contract: Option<AtIngest>,
 }
@@ -75,11 +77,19 @@ pub(super) async fn take(
         };
         let format = format(&bytes)?;
         let mapped = ingest::map(format, &bytes, &limits)?;
+        let metric_points = mapped.metric_points;
         let counted = state.metrics().mapped(&mapped);
         let contract = state.contract().map(|contract| AtIngest::check(contract, &mapped.events));
         let unmet = rule == Rule::Whole && contract.as_ref().is_some_and(|said| said.rejected() > 0);
         let done = if unmet || (rule != Rule::Partial && !mapped.rejected.is_empty()) {
-            Taken { format, stored: None, rejected: mapped.rejected, warnings: mapped.warnings, contract }
+            Taken {
+                format,
+                stored: None,
+                rejected: mapped.rejected,
+                warnings: mapped.warnings,
+                metric_points,
+                contract,
+            }
         } else {
             // In the same batch: what is quarantined is never there without the entry that says so.
             let facts = || contract.iter().flat_map(AtIngest::facts);
@@ -104,7 +114,7 @@ pub(super) async fn take(
                 size = stored.size,
                 "durable"
             );
-            Taken { format, stored: Some(stored), rejected, warnings, contract }
+            Taken { format, stored: Some(stored), rejected, warnings, metric_points, contract }
         };
         drop(share);
         Ok(done)

@@ -1,8 +1,8 @@
 //! The contract in force, how much of it is met, and what is in quarantine.
 
 use askama::Template;
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use verdict_ledger::contract::{Coverage, Field, Held, Mode, Verdicts};
@@ -10,6 +10,7 @@ use verdict_ledger::id::TraceId;
 use verdict_ledger::view::View;
 
 use super::{Page, render};
+use crate::auth::gate::Caller;
 use crate::web::api::ApiError;
 use crate::web::error::PageError;
 use crate::web::projection::Projection;
@@ -133,6 +134,9 @@ pub(crate) async fn api(
 struct HoldView {
     seq: u64,
     what: String,
+    /// What the form names: the action, else the event.
+    action: Option<u64>,
+    event: String,
     missing: String,
     released: Option<(u64, String, String)>,
 }
@@ -176,10 +180,18 @@ struct ContractPage {
     open: usize,
     quarantined: Badge,
     ledger_arg: String,
+    /// Who is known to ask; empty when the form has to say so.
+    peer: String,
 }
 
 /// `GET /contract`
-pub(crate) async fn show(State(state): State<AppState>, shell: Shell, Params(query): Params<Query>) -> Page {
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    caller: Option<Extension<Caller>>,
+    shell: Shell,
+    Params(query): Params<Query>,
+) -> Page {
+    let peer = caller.and_then(|Extension(caller)| caller.peer).unwrap_or_default();
     let at = optional_position("at", query.at.as_deref())?;
     let permits = state.replays();
     blocking::run_limited(permits, "breakdowns", move || {
@@ -209,6 +221,7 @@ pub(crate) async fn show(State(state): State<AppState>, shell: Shell, Params(que
             holds: told.holds.iter().rev().take(LISTED_MAX).map(hold_view).collect(),
             quarantined: badge::quarantined(),
             ledger_arg: state.ledger_arg(),
+            peer,
             label: told.label,
             id: told.id,
             shell,
@@ -238,7 +251,13 @@ fn unmet_view(unmet: &Unmet) -> UnmetView {
 fn hold_view(held: &Held) -> HoldView {
     HoldView {
         seq: held.seq,
-        what: held.action.map_or_else(|| "an event".to_owned(), |key| format!("action {key}")),
+        what: match (held.action, held.events.as_slice()) {
+            (Some(key), _) => format!("action {key}"),
+            (None, [seq]) => format!("event, entry {seq}"),
+            (None, _) => "an event".to_owned(),
+        },
+        action: held.action,
+        event: held.id.clone().unwrap_or_default(),
         missing: names(&held.missing),
         released: held
             .released

@@ -10,6 +10,7 @@ pub(crate) mod incident;
 pub(crate) mod integrity;
 pub(crate) mod login;
 pub(crate) mod policies;
+pub(crate) mod release;
 pub(crate) mod theme;
 pub(crate) mod trace;
 pub(crate) mod traces;
