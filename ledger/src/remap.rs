@@ -175,6 +175,9 @@ pub fn remap(
     Ok(tally)
 }
 
+/// What stands for a place in a body, and what is read there now.
+type BeforeAndAfter<'e> = (Vec<(&'e Record, &'e Event)>, Vec<&'e Event>);
+
 /// Reads one body again.
 fn read_again(
     ledger: &Ledger,
@@ -200,7 +203,7 @@ fn read_again(
         tally.unreadable = tally.unreadable.saturating_add(count);
         return Ok(Vec::new());
     };
-    let mut by_path: BTreeMap<Option<&str>, (Vec<(&Record, &Event)>, Vec<&Event>)> = BTreeMap::new();
+    let mut by_path: BTreeMap<Option<&str>, BeforeAndAfter<'_>> = BTreeMap::new();
     for pair in stand {
         by_path.entry(pair.1.source.path.as_deref()).or_default().0.push(pair);
     }

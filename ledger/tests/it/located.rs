@@ -1,5 +1,5 @@
 //! Every field of every recorded client can be pointed at in the bytes that it came in.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

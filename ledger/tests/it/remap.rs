@@ -1,5 +1,5 @@
 //! Reading raw bodies again: a newer mapper supersedes, nothing is edited, and nothing comes back that was erased.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests stop at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::path::Path;
 

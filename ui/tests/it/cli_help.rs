@@ -5,7 +5,7 @@ use super::cli_support::Bench;
 #[test]
 fn help_of_every_command() {
     let bench = Bench::empty();
-    let commands: [&[&str]; 59] = [
+    let commands: [&[&str]; 61] = [
         &[],
         &["init"],
         &["ingest"],
@@ -50,6 +50,8 @@ fn help_of_every_command() {
         &["incident", "graph"],
         &["explain"],
         &["find"],
+        &["event", "show"],
+        &["remap"],
         &["rebuild"],
         &["export", "evidence"],
         &["export", "events"],

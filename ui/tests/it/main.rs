@@ -6,6 +6,7 @@ mod browser;
 mod cli;
 mod cli_bad_input;
 mod cli_disk;
+mod cli_event;
 mod cli_find;
 mod cli_fsck;
 mod cli_help;

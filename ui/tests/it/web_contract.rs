@@ -1,5 +1,5 @@
 //! The trace contract in force answers whoever sends: native events with 422 and the lines, OTLP with `partial_success`.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests stop at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use serde_json::{Value, json};
 use verdict_ledger::contract::{AtIngest, Contract, Quarantine, activate};
