@@ -229,11 +229,7 @@ fn told(
         superseded_by.map(|seq| format!("as entry {seq} says, which takes the place of this one")),
     );
     line("withheld", (!record.withheld.is_empty()).then(|| record.withheld.join(" ")));
-    let mut value = serde_json::to_value(event).map_err(unreadable)?;
-    if let Some(members) = value.as_object_mut() {
-        members.remove("source");
-        members.remove("id");
-    }
+    let value = serde_json::to_value(event).map_err(unreadable)?;
     let mut fields = Vec::new();
     flatten(&value, &mut String::new(), &mut fields);
     let mut table = Table::new(&[
@@ -242,6 +238,8 @@ fn told(
         ("bytes", Align::Left),
         ("in the body", Align::Left),
     ]);
+    // What the receiver wrote is above.
+    fields.retain(|(field, _)| field != "/id" && field != "/source" && !field.starts_with("/source/"));
     for (field, value) in fields {
         let origin = located.as_ref().ok().and_then(|l| l.found.iter().find(|origin| origin.field == field));
         let derived = located.as_ref().is_ok_and(|located| located.derived.contains(&field));
