@@ -10,9 +10,7 @@ fn an_entry_is_shown_with_the_bytes_that_it_was_read_from() {
     let file = bench.events(3);
     bench.run(&["ingest", &file]).ok();
     let shown = bench.run(&["event", "show", "2"]).ok().out;
-    for part in
-        ["refund-1", "line/2", "native, mapper 1", "/action/arguments/amount_cents", "1000"]
-    {
+    for part in ["refund-1", "line/2", "native, mapper 1", "/action/arguments/amount_cents", "1000"] {
         assert!(shown.contains(part), "no `{part}` in {shown}");
     }
     let body = std::fs::read_to_string(&file).unwrap();
