@@ -1,6 +1,6 @@
 //! `policy test`: the tests that a bundle brings, and which of its lines they reach.
 //!
-//! Rules named `test_…` in Rego ([`rego`]), and tables of cases for either engine ([`table`]).
+//! Rules named `test_…` in Rego (`rego`), and tables of cases for either engine (`table`).
 
 #[cfg(feature = "engine-rego")]
 mod rego;
